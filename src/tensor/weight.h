@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace fettle {
+
+// Weight formats. One file in tensor/formats/ and one registry line each.
+enum class Format : uint8_t {
+  kF32,
+  kF16,
+  kBF16,  // dense
+  kFp8,   // F8_E4M3 codes with scales
+  kInt8,
+  kInt4,  // integer groups, symmetric or with zero points
+  kNF4,
+  kMxfp4,
+  kMxfp8,
+  kNvfp4,  // 4-bit and 8-bit float groups
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,  // GGUF block types
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+};
+
+// How one code becomes a number before scales are applied.
+enum class CodeKind : uint8_t {
+  kDense,    // codes are the values, in the tensor's dtype
+  kSigned8,  // int8
+  kOffset,   // unsigned code - code_offset (int4: 8; GGUF types as they define)
+  kTable16,  // 16-entry table (NF4, E2M1, IQ4_NL)
+  kE4M3,     // fp8
+};
+
+// A weight matrix [rows N, cols K] in one format, in the canonical layout every reader produces and every kernel
+// preparation consumes, whatever the file looked like:
+//   x[n,k] = tensor_scale * (value(code[n,k]) * S[n,g] + M[n,g]),   g = k / group_size
+//   S = scales (as F32), or for K-quants scales * super_scales[n, k / 256]
+//   M = 0, or mins (F16/F32), or for K-quants -(mins * super_mins[n, k / 256])
+// Zero points are in the unsigned code space and replace code_offset where present: value(code) = code - zero.
+struct PackedWeight {
+  Format format = Format::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t group_size = 0;  // along K; cols = one group per row; 0 for dense
+  Tensor codes;         // dense: [N,K]; 8-bit: I8, U8 or F8_E4M3 [N,K]; 4-bit: U8 [N, ceil(K/2)], 2j in the low nibble
+  Tensor scales;        // [N, G] F32|BF16|F16|F8_E8M0|F8_E4M3, or U8|I8 with super_scales; G = ceil(K/group)
+  Tensor zero_points;   // empty, or U8 [N, G]
+  Tensor mins;          // empty, or [N, G] F32|F16, or U8 with super_mins
+  Tensor super_scales;  // empty, or F16 [N, ceil(K/256)]
+  Tensor super_mins;    // empty, or F16 [N, ceil(K/256)]
+  float tensor_scale = 1.0f;
+
+  int64_t groups() const { return group_size > 0 ? (cols + group_size - 1) / group_size : 0; }
+  size_t bytes() const;            // exact, all parts
+  double bits_per_weight() const;  // 8 * bytes / (rows * cols)
+};
+
+// Choices of the MX shared exponent (specs/00 2.2): even is our default.
+enum class MxScale : uint8_t { kEven, kFloor, kCeil };
+
+struct FormatOptions {
+  int64_t group_size = 0;            // 0 = the format's default; -1 = one group per row
+  bool symmetric = true;             // integer formats
+  DType scale_dtype = DType::kBF16;  // integer and NF4 formats: F32, BF16 or F16
+  MxScale mx_scale = MxScale::kEven;
+  float fixed_global_scale = 0;  // nvfp4: this divisor instead of 448*6/max|W| (fused layers share one); 0 = compute
+};
+
+struct FormatInfo {
+  Format format;
+  std::string_view name;  // CLI and report name: "int4", "nvfp4", "q4_k"
+  std::string_view summary;
+  int code_bits;  // 4, 8, 16, 32 (canonical storage)
+  CodeKind kind;
+  int code_offset;        // kOffset
+  const float* table;     // kTable16: 16 values
+  int64_t default_group;  // 0 dense
+  // Quantises row-major w. Null for formats that are only read. Throws kInput for shapes the format cannot hold and
+  // kNumeric for non-finite weights.
+  PackedWeight (*encode)(MatView<const float> w, const FormatOptions& options);
+};
+
+std::span<const FormatInfo> all_formats();
+const FormatInfo& format_info(Format format);
+const FormatInfo* find_format(std::string_view name);
+
+// Scalar references that define every format: one row, or the whole matrix, to F32.
+void decode_row(const PackedWeight& w, int64_t row, std::span<float> out);  // out: [cols]
+std::vector<float> decode(const PackedWeight& w);                           // [rows * cols]
+// Throws kInternal unless shapes and dtypes of all parts agree with format, rows, cols and group size.
+void check_packed(const PackedWeight& w);
+// Wraps a dense [N,K] F32/F16/BF16 tensor without copying.
+PackedWeight dense_weight(const Tensor& t);
+
+}  // namespace fettle
