@@ -9,6 +9,8 @@
 
 namespace fettle {
 
+class ThreadPool;
+
 // Weight formats. One file in tensor/formats/ and one registry line each.
 enum class Format : uint8_t {
   kF32,
@@ -32,6 +34,8 @@ enum class Format : uint8_t {
   kQ5_K,
   kQ6_K,
   kIQ4_NL,
+  kQ1_0,
+  kQ2_0,  // GGUF sign and ternary-plus-one blocks
 };
 
 // How one code becomes a number before scales are applied.
@@ -55,6 +59,7 @@ struct PackedWeight {
   int64_t cols = 0;
   int64_t group_size = 0;  // along K; cols = one group per row; 0 for dense
   Tensor codes;         // dense: [N,K]; 8-bit: I8, U8 or F8_E4M3 [N,K]; 4-bit: U8 [N, ceil(K/2)], 2j in the low nibble
+                        // (odd K: last high nibble 0). Int8 with zero points: U8 codes (q + 128)
   Tensor scales;        // [N, G] F32|BF16|F16|F8_E8M0|F8_E4M3, or U8|I8 with super_scales; G = ceil(K/group)
   Tensor zero_points;   // empty, or U8 [N, G]
   Tensor mins;          // empty, or [N, G] F32|F16, or U8 with super_mins
@@ -63,16 +68,20 @@ struct PackedWeight {
   float tensor_scale = 1.0f;
 
   int64_t groups() const { return group_size > 0 ? (cols + group_size - 1) / group_size : 0; }
-  size_t bytes() const;            // exact, all parts
+  size_t bytes() const;            // exact, all parts, as held in memory
   double bits_per_weight() const;  // 8 * bytes / (rows * cols)
+  // What the weight costs in a file of its own kind: GGUF types whose codes are widened in memory (Q5_*, Q2_K, Q3_K,
+  // Q5_K, Q6_K, Q1_0, Q2_0) count their blocks, everything else equals bytes().
+  size_t file_bytes() const;
+  double file_bits_per_weight() const;
 };
 
 // Choices of the MX shared exponent (specs/00 2.2): even is our default.
 enum class MxScale : uint8_t { kEven, kFloor, kCeil };
 
 struct FormatOptions {
-  int64_t group_size = 0;            // 0 = the format's default; -1 = one group per row
-  bool symmetric = true;             // integer formats
+  int64_t group_size = 0;  // 0 = the format's default; -1 = one group per row; -2 = one scale per tensor (fp8)
+  bool symmetric = true;   // integer formats
   DType scale_dtype = DType::kBF16;  // integer and NF4 formats: F32, BF16 or F16
   MxScale mx_scale = MxScale::kEven;
   float fixed_global_scale = 0;  // nvfp4: this divisor instead of 448*6/max|W| (fused layers share one); 0 = compute
@@ -86,22 +95,29 @@ struct FormatInfo {
   CodeKind kind;
   int code_offset;        // kOffset
   const float* table;     // kTable16: 16 values
-  int64_t default_group;  // 0 dense
+  int64_t default_group;  // 0 dense, -1 one group per row
+  double gguf_bits;       // bits per weight of the GGUF block type; 0 for other formats
   // Quantises row-major w. Null for formats that are only read. Throws kInput for shapes the format cannot hold and
   // kNumeric for non-finite weights.
   PackedWeight (*encode)(MatView<const float> w, const FormatOptions& options);
+  // The same bytes with rows spread over the pool (null: this thread only).
+  PackedWeight (*encode_pool)(MatView<const float> w, const FormatOptions& options, ThreadPool* pool);
 };
 
 std::span<const FormatInfo> all_formats();
 const FormatInfo& format_info(Format format);
 const FormatInfo* find_format(std::string_view name);
 
+// Quantises with the pool; identical bytes for any number of threads. Throws kUsage when the format is only read, else
+// as FormatInfo::encode.
+PackedWeight encode(const FormatInfo& info, MatView<const float> w, const FormatOptions& options, ThreadPool& pool);
+
 // Scalar references that define every format: one row, or the whole matrix, to F32.
 void decode_row(const PackedWeight& w, int64_t row, std::span<float> out);  // out: [cols]
 std::vector<float> decode(const PackedWeight& w);                           // [rows * cols]
 // Throws kInternal unless shapes and dtypes of all parts agree with format, rows, cols and group size.
 void check_packed(const PackedWeight& w);
-// Wraps a dense [N,K] F32/F16/BF16 tensor without copying.
+// Wraps a dense [N,K] F32/F16/BF16 tensor without copying; kInput for other types and ranks.
 PackedWeight dense_weight(const Tensor& t);
 
 }  // namespace fettle
