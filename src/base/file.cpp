@@ -295,6 +295,16 @@ void FileWriter::write(std::span<const std::byte> bytes) {
   }
 }
 
+void FileWriter::write_at(uint64_t offset, std::span<const std::byte> bytes) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail(ErrorCode::kIo, "{}: write failed near byte {}: {}", path_, offset + done, reason());
+    done += static_cast<size_t>(n);
+  }
+  end_ = std::max(end_, offset + bytes.size());
+}
+
 void FileWriter::pad_to(uint64_t alignment) {
   static constexpr std::byte kZero[64] = {};
   while (position_ % alignment != 0)
@@ -303,7 +313,7 @@ void FileWriter::pad_to(uint64_t alignment) {
 
 void FileWriter::close() {
   flush();
-  if (::ftruncate(fd_, static_cast<off_t>(position_)) != 0 || ::fsync(fd_) != 0)
+  if (::ftruncate(fd_, static_cast<off_t>(std::max(position_, end_))) != 0 || ::fsync(fd_) != 0)
     fail(ErrorCode::kIo, "{}: cannot flush: {}", path_, reason());
   if (::close(std::exchange(fd_, -1)) != 0) fail(ErrorCode::kIo, "{}: close failed: {}", path_, reason());
 }

@@ -56,6 +56,9 @@ class FileWriter {
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
   void pad_to(uint64_t alignment);
+  // Writes at an absolute offset, in any order; for files whose layout is known before the content. The file ends
+  // after the last byte written either way.
+  void write_at(uint64_t offset, std::span<const std::byte> bytes);
   uint64_t position() const { return position_; }
   void close();  // flush, fsync, close; throws kIo
 
@@ -63,7 +66,8 @@ class FileWriter {
   void flush();
   std::string path_;
   int fd_ = -1;
-  uint64_t position_ = 0;
+  uint64_t position_ = 0;  // of sequential writes
+  uint64_t end_ = 0;       // after the last write_at
   std::vector<std::byte> buffer_;
 };
 
