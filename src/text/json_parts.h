@@ -1,0 +1,25 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/json.h"
+#include "text/tokenizer_parts.h"
+
+// Readers of the sections of tokenizer.json. All throw kInput naming file and JSON path.
+namespace fettle::text {
+
+std::unique_ptr<Normalizer> read_normalizer(const JsonReader& json, TokenizerParts& parts);  // null for JSON null
+
+// Also records the patterns in parts. If the pipeline ends in ByteLevel and `raw_bytes_model`, the byte mapping is left
+// to the model and parts.byte_level is set.
+std::unique_ptr<PreTokenizer> read_pre_tokenizer(const JsonReader& json, bool raw_bytes_model, TokenizerParts& parts);
+
+void read_post_processor(const JsonReader& json, TokenizerParts& parts);  // fills prefix and suffix
+void read_decoder(const JsonReader& json, TokenizerParts& parts);
+
+void read_added_tokens(const JsonReader& json, TokenizerParts& parts);  // after the vocabulary
+void read_vocabulary(const JsonReader& model, TokenizerParts& parts);   // fills model_vocab, vocab, kind, scores
+void read_model(const JsonReader& model, TokenizerParts& parts);        // after added tokens and pre-tokenizer
+
+}  // namespace fettle::text
