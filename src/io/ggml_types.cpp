@@ -27,8 +27,8 @@ constexpr GgmlType kTypes[] = {
     {30, "BF16", 1, 2, DType::kBF16, Format::kBF16},
     {39, "MXFP4", 32, 17, {}, Format::kMxfp4},
     {40, "NVFP4", 64, 36, {}, Format::kNvfp4},
-    {41, "Q1_0", 128, 18, {}, {}},
-    {42, "Q2_0", 64, 18, {}, {}},
+    {41, "Q1_0", 128, 18, {}, Format::kQ1_0},
+    {42, "Q2_0", 64, 18, {}, Format::kQ2_0},
 };
 
 struct Refused {
