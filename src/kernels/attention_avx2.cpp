@@ -1,0 +1,23 @@
+#if defined(__x86_64__)
+#include <utility>
+
+#include "kernels/attention_tile.h"
+#include "kernels/simd/avx2_16.h"
+
+FETTLE_TARGET_AVX2
+#include "kernels/simd/exp2_inl.h"
+
+#include "kernels/attention_formats_inl.h"
+#include "kernels/attention_inl.h"
+#include "kernels/attention_micro_inl.h"
+#include "kernels/attention_softmax_inl.h"
+
+namespace fettle::kernels::detail {
+
+using V = simd::Avx2x16;
+const AttentionKernels kAttentionAvx2 = {&fold_tile<V>, &attend_tile<V, PageF32<V>>, &attend_tile<V, PageBf16<V>>,
+                                         &attend_tile<V, PageI8<V>>, nullptr};
+
+}  // namespace fettle::kernels::detail
+FETTLE_TARGET_END
+#endif

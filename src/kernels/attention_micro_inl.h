@@ -1,0 +1,115 @@
+#pragma once
+
+// Matrix micro-kernels of attention. Every score and every output element is one chain of fused multiply-adds in
+// ascending dimension or slot, whatever the grouping, so grouping never changes bits. Include inside a target region.
+namespace fettle::kernels::detail {
+
+// scores[r][16 t + lane] = q[r] . key(tile t, lane); q: [R][dims] with stride, tiles: T K tiles.
+template <class V, class Page, size_t R, size_t T>
+FETTLE_INLINE void score_tiles(const float* q, size_t q_stride, const std::byte* const* tiles, size_t dims,
+                               float* scores, size_t score_stride) {
+  using F = typename V::F;
+  constexpr size_t kUnit = Page::kUnit;
+  F acc[R][T];
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) acc[r][t] = V::zero();
+  }
+  const auto step = [&]<size_t kIndex>(const typename Page::Raw* raw, size_t d) __attribute__((always_inline)) {
+    F key[T];
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) key[t] = Page::template get<kIndex>(raw[t]);
+    FETTLE_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      const F x = V::set(q[r * q_stride + d + kIndex]);
+      FETTLE_UNROLL
+      for (size_t t = 0; t < T; ++t) acc[r][t] = V::fma(x, key[t], acc[r][t]);
+    }
+  };
+  typename Page::Raw raw[T];
+  size_t d = 0;
+  for (; d + kUnit <= dims; d += kUnit) {
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) raw[t] = Page::load(tiles[t] + d / kUnit * 64);
+    unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) { step.template operator()<kIndex>(raw, d); });
+  }
+  if (d < dims) {
+    for (size_t t = 0; t < T; ++t) raw[t] = Page::load(tiles[t] + d / kUnit * 64);
+    unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
+      if (d + kIndex < dims) step.template operator()<kIndex>(raw, d);
+    });
+  }
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) V::store(scores + r * score_stride + 16 * t, acc[r][t]);
+  }
+}
+
+// out[r][0 .. 16 C) += sum over slots [first, last) of one V tile; `tile` points at the wanted dimensions.
+//   weights: [R] rows of this tile's 16 weights; row_bytes: bytes between units of slots in the tile.
+template <class V, class Page, size_t R, size_t C>
+FETTLE_INLINE void add_value_tile(const float* weights, size_t weight_stride, const std::byte* tile, size_t row_bytes,
+                                  size_t first, size_t last, float* out, size_t out_stride) {
+  using F = typename V::F;
+  constexpr size_t kUnit = Page::kUnit;
+  F acc[R][C];
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) acc[r][c] = V::load(out + r * out_stride + 16 * c);
+  }
+  for (size_t unit = first / kUnit; unit * kUnit < last; ++unit) {
+    typename Page::Raw raw[C];
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) raw[c] = Page::load(tile + unit * row_bytes + 64 * c);
+    const bool whole = unit * kUnit >= first && unit * kUnit + kUnit <= last;
+    unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
+      const size_t slot = unit * kUnit + kIndex;
+      if (!whole && (slot < first || slot >= last)) return;
+      FETTLE_UNROLL
+      for (size_t c = 0; c < C; ++c) {
+        const F value = Page::template get<kIndex>(raw[c]);
+        FETTLE_UNROLL
+        for (size_t r = 0; r < R; ++r) acc[r][c] = V::fma(V::set(weights[r * weight_stride + slot]), value, acc[r][c]);
+      }
+    });
+  }
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) V::store(out + r * out_stride + 16 * c, acc[r][c]);
+  }
+}
+
+// The same over slots [first, last) of a whole key block whose V was gathered as [chunk][kMaxKeyBlock][16].
+template <class V, size_t R, size_t C>
+FETTLE_INLINE void add_value_block(const float* weights, size_t weight_stride, const float* v, size_t first,
+                                   size_t last, float* out, size_t out_stride) {
+  using F = typename V::F;
+  F acc[R][C];
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) acc[r][c] = V::load(out + r * out_stride + 16 * c);
+  }
+  for (size_t slot = first; slot < last; ++slot) {
+    F value[C];
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) value[c] = V::load(v + (c * kMaxKeyBlock + slot) * 16);
+    FETTLE_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      const F weight = V::set(weights[r * weight_stride + slot]);
+      FETTLE_UNROLL
+      for (size_t c = 0; c < C; ++c) acc[r][c] = V::fma(weight, value[c], acc[r][c]);
+    }
+  }
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) V::store(out + r * out_stride + 16 * c, acc[r][c]);
+  }
+}
+
+}  // namespace fettle::kernels::detail

@@ -1,0 +1,14 @@
+#if defined(__x86_64__)
+#include "kernels/elementwise_table.h"
+#include "kernels/simd/avx2_16.h"
+
+FETTLE_TARGET_AVX2
+#include "kernels/simd/exp2_inl.h"
+
+#include "kernels/elementwise_inl.h"
+
+namespace fettle::kernels::detail {
+const ElementwiseKernels kElementwiseAvx2 = Elementwise<simd::Avx2x16>::table();
+}  // namespace fettle::kernels::detail
+FETTLE_TARGET_END
+#endif
