@@ -13,11 +13,7 @@ if [[ "${1:-}" == --fix ]]; then
   "$tool" -i "${files[@]}"
   exit 0
 fi
-bad=0
-for file in "${files[@]}"; do
-  if ! "$tool" --style=file "$file" | cmp -s - "$file"; then
-    echo "$file: not formatted (scripts/check_format.sh --fix)"
-    bad=1
-  fi
-done
-exit $bad
+if ! report=$("$tool" --dry-run --Werror "${files[@]}" 2>&1); then
+  grep -oE '^[^ :]+:[0-9]+' <<<"$report" | sort -t: -k1,1 -u | sed 's/$/: not formatted (scripts\/check_format.sh --fix)/'
+  exit 1
+fi
