@@ -1,0 +1,27 @@
+#include <vector>
+
+#include "base/error.h"
+#include "compress/method.h"
+#include "compress/methods/rtn.h"
+
+namespace fettle::compress {
+namespace {
+
+constexpr Method kMethods[] = {
+    {"rtn", "round every weight to the nearest code of its group; no calibration data", &quantise_rtn},
+};
+
+}  // namespace
+
+std::span<const Method> all_methods() { return kMethods; }
+
+const Method& find_method(std::string_view name) {
+  std::vector<std::string_view> known;
+  for (const Method& m : kMethods) {
+    if (m.name == name) return m;
+    known.push_back(m.name);
+  }
+  fail(ErrorCode::kUsage, "--method: expected one of {}, found '{}'", fmt::join(known, ", "), printable(name));
+}
+
+}  // namespace fettle::compress
