@@ -5,12 +5,7 @@
 #include "kernels/simd/avx512_16.h"
 
 FETTLE_TARGET_AVX512
-#include "kernels/simd/exp2_inl.h"
-
-#include "kernels/attention_formats_inl.h"
 #include "kernels/attention_inl.h"
-#include "kernels/attention_micro_inl.h"
-#include "kernels/attention_softmax_inl.h"
 
 namespace fettle::kernels::detail {
 

@@ -1,6 +1,10 @@
 #pragma once
 
-// The tile kernel of attention. Include inside a target region, after the other attention_*_inl.h files.
+// The tile kernel of attention. Include inside a target region, after attention_tile.h and the vector type.
+#include "kernels/attention_formats_inl.h"
+#include "kernels/attention_micro_inl.h"
+#include "kernels/attention_softmax_inl.h"
+
 namespace fettle::kernels::detail {
 
 // Up to this many rows that see the same slots read K and V straight from the pages (decode); more rows share one

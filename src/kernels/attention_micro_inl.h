@@ -2,6 +2,8 @@
 
 // Matrix micro-kernels of attention. Every score and every output element is one chain of fused multiply-adds in
 // ascending dimension or slot, whatever the grouping, so grouping never changes bits. Include inside a target region.
+#include "kernels/attention_formats_inl.h"
+
 namespace fettle::kernels::detail {
 
 // scores[r][16 t + lane] = q[r] . key(tile t, lane); q: [R][dims] with stride, tiles: T K tiles.

@@ -3,12 +3,7 @@
 #include "kernels/attention_tile.h"
 #include "kernels/simd/scalar16.h"
 
-#include "kernels/simd/exp2_inl.h"
-
-#include "kernels/attention_formats_inl.h"
 #include "kernels/attention_inl.h"
-#include "kernels/attention_micro_inl.h"
-#include "kernels/attention_softmax_inl.h"
 
 namespace fettle::kernels::detail {
 

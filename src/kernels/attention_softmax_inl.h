@@ -1,6 +1,8 @@
 #pragma once
 
-// The softmax step of one row and one key block. Include inside a target region, after simd/exp2_inl.h.
+// The softmax step of one row and one key block. Include inside a target region.
+#include "kernels/simd/exp2_inl.h"
+
 namespace fettle::kernels::detail {
 
 // Scores of tiles [first_tile, last_tile) of a block; slots are relative to the block.

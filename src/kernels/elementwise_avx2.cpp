@@ -3,8 +3,6 @@
 #include "kernels/simd/avx2_16.h"
 
 FETTLE_TARGET_AVX2
-#include "kernels/simd/exp2_inl.h"
-
 #include "kernels/elementwise_inl.h"
 
 namespace fettle::kernels::detail {

@@ -1,7 +1,9 @@
 #pragma once
 
-// Include inside a target region, after simd/exp2_inl.h. Lambdas name a capture default: one without gets a
+// Include inside a target region. Lambdas name a capture default: one without gets a
 // function-pointer thunk, which g++ compiles outside the region.
+#include "kernels/simd/exp2_inl.h"
+
 namespace fettle::kernels::detail {
 
 template <class V>

@@ -1,8 +1,6 @@
 #include "kernels/elementwise_table.h"
 #include "kernels/simd/scalar16.h"
 
-#include "kernels/simd/exp2_inl.h"
-
 #include "kernels/elementwise_inl.h"
 
 namespace fettle::kernels::detail {
