@@ -101,7 +101,8 @@ TEST(Error, PrintableEscapesControlsAndCuts) {
 }
 
 TEST(Random, PhiloxMatchesPublishedVectors) {  // Random123 kat_vectors, philox4x32 10 rounds
-  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
+            (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
             (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
 }
@@ -114,7 +115,11 @@ TEST(ThreadPool, RunsEveryItemOnceAndRethrows) {
       pool.parallel_for(hits.size(), [&](size_t i) { hits[i].fetch_add(1); });
       for (auto& h : hits) ASSERT_EQ(h.load(), 1);
     }
-    EXPECT_THROW(pool.parallel_for(10, [](size_t i) { if (i == 5) fail(ErrorCode::kInput, "x"); }), Error);
+    EXPECT_THROW(pool.parallel_for(10,
+                                   [](size_t i) {
+                                     if (i == 5) fail(ErrorCode::kInput, "x");
+                                   }),
+                 Error);
     std::atomic<int> nested{0};
     pool.parallel_for(4, [&](size_t) { pool.parallel_for(4, [&](size_t) { nested.fetch_add(1); }); });
     EXPECT_EQ(nested.load(), 16);

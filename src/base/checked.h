@@ -10,7 +10,9 @@
 // Overflow-safe arithmetic for sizes that come from files.
 namespace fettle {
 
-[[nodiscard]] inline bool checked_add(uint64_t a, uint64_t b, uint64_t* sum) { return !__builtin_add_overflow(a, b, sum); }
+[[nodiscard]] inline bool checked_add(uint64_t a, uint64_t b, uint64_t* sum) {
+  return !__builtin_add_overflow(a, b, sum);
+}
 [[nodiscard]] inline bool checked_mul(uint64_t a, uint64_t b, uint64_t* product) {
   return !__builtin_mul_overflow(a, b, product);
 }

@@ -51,11 +51,16 @@ std::atomic<int> g_forced{-1};
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kScalar: return "scalar";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx512Vnni: return "avx512_vnni";
-    case Isa::kAvx512Bf16: return "avx512_bf16";
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512_vnni";
+    case Isa::kAvx512Bf16:
+      return "avx512_bf16";
   }
   return "?";
 }
@@ -63,7 +68,8 @@ std::string_view isa_name(Isa isa) {
 Isa parse_isa(std::string_view name) {
   for (Isa isa : kAll)
     if (isa_name(isa) == name) return isa;
-  fail(ErrorCode::kUsage, "unknown ISA level '{}'; known: scalar, avx2, avx512, avx512_vnni, avx512_bf16", printable(name));
+  fail(ErrorCode::kUsage, "unknown ISA level '{}'; known: scalar, avx2, avx512, avx512_vnni, avx512_bf16",
+       printable(name));
 }
 
 std::vector<Isa> supported_isas() {

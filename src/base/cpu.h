@@ -14,9 +14,9 @@ enum class Isa {
   kAvx512Bf16,  // + BF16 dot products
 };
 
-std::string_view isa_name(Isa isa);       // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16"
-Isa parse_isa(std::string_view name);     // throws kUsage with the list
-std::vector<Isa> supported_isas();        // of this machine, lowest first
+std::string_view isa_name(Isa isa);    // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16"
+Isa parse_isa(std::string_view name);  // throws kUsage with the list
+std::vector<Isa> supported_isas();     // of this machine, lowest first
 
 // The level kernels run at: the best of the machine, or what force_isa / FETTLE_ISA set (kUsage when the machine lacks
 // it). Kernels read it at call time, so a test can switch levels.

@@ -6,28 +6,44 @@ namespace fettle {
 
 std::string_view error_name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kUsage: return "E_USAGE";
-    case ErrorCode::kInput: return "E_INPUT";
-    case ErrorCode::kResource: return "E_RESOURCE";
-    case ErrorCode::kIo: return "E_IO";
-    case ErrorCode::kRemote: return "E_REMOTE";
-    case ErrorCode::kNumeric: return "E_NUMERIC";
-    case ErrorCode::kCancelled: return "E_CANCELLED";
-    case ErrorCode::kInternal: return "E_INTERNAL";
+    case ErrorCode::kUsage:
+      return "E_USAGE";
+    case ErrorCode::kInput:
+      return "E_INPUT";
+    case ErrorCode::kResource:
+      return "E_RESOURCE";
+    case ErrorCode::kIo:
+      return "E_IO";
+    case ErrorCode::kRemote:
+      return "E_REMOTE";
+    case ErrorCode::kNumeric:
+      return "E_NUMERIC";
+    case ErrorCode::kCancelled:
+      return "E_CANCELLED";
+    case ErrorCode::kInternal:
+      return "E_INTERNAL";
   }
   return "E_INTERNAL";
 }
 
 int exit_status(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kUsage: return 2;
-    case ErrorCode::kInput: return 3;
-    case ErrorCode::kResource: return 4;
-    case ErrorCode::kIo: return 5;
-    case ErrorCode::kRemote: return 6;
-    case ErrorCode::kNumeric: return 7;
-    case ErrorCode::kCancelled: return 130;
-    case ErrorCode::kInternal: return 70;
+    case ErrorCode::kUsage:
+      return 2;
+    case ErrorCode::kInput:
+      return 3;
+    case ErrorCode::kResource:
+      return 4;
+    case ErrorCode::kIo:
+      return 5;
+    case ErrorCode::kRemote:
+      return 6;
+    case ErrorCode::kNumeric:
+      return 7;
+    case ErrorCode::kCancelled:
+      return 130;
+    case ErrorCode::kInternal:
+      return 70;
   }
   return 70;
 }

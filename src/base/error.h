@@ -50,19 +50,18 @@ std::string printable(std::string_view untrusted, size_t max_bytes = 200);
 }  // namespace fettle
 
 // Our own mistakes: always on, throws kInternal.
-#define FETTLE_CHECK(cond)                                                    \
-  do {                                                                        \
-    if (!(cond)) [[unlikely]]                                                 \
-      ::fettle::check_failed(__FILE__, __LINE__, #cond);                      \
+#define FETTLE_CHECK(cond)                               \
+  do {                                                   \
+    if (!(cond)) [[unlikely]]                            \
+      ::fettle::check_failed(__FILE__, __LINE__, #cond); \
   } while (0)
 
-#define FETTLE_CHECK_EQ(a, b)                                                 \
-  do {                                                                        \
-    const auto& fettle_a_ = (a);                                              \
-    const auto& fettle_b_ = (b);                                              \
-    if (!(fettle_a_ == fettle_b_)) [[unlikely]]                               \
-      ::fettle::check_failed(__FILE__, __LINE__, #a " == " #b,                \
-                             fmt::format("{} vs {}", fettle_a_, fettle_b_));  \
+#define FETTLE_CHECK_EQ(a, b)                                                                                  \
+  do {                                                                                                         \
+    const auto& fettle_a_ = (a);                                                                               \
+    const auto& fettle_b_ = (b);                                                                               \
+    if (!(fettle_a_ == fettle_b_)) [[unlikely]]                                                                \
+      ::fettle::check_failed(__FILE__, __LINE__, #a " == " #b, fmt::format("{} vs {}", fettle_a_, fettle_b_)); \
   } while (0)
 
 #ifdef NDEBUG

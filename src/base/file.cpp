@@ -155,8 +155,7 @@ void rename_into_place(const std::string& from, const std::string& to, Overwrite
     if (errno == EEXIST) fail(ErrorCode::kUsage, "{}: already exists (use --overwrite to replace it)", to);
     if (errno != EINVAL) fail(ErrorCode::kIo, "{}: cannot rename to {}: {}", from, to, reason());
   }
-  if (::rename(from.c_str(), to.c_str()) != 0)
-    fail(ErrorCode::kIo, "{}: cannot rename to {}: {}", from, to, reason());
+  if (::rename(from.c_str(), to.c_str()) != 0) fail(ErrorCode::kIo, "{}: cannot rename to {}: {}", from, to, reason());
 }
 
 }  // namespace
@@ -268,7 +267,8 @@ void FileWriter::reserve(uint64_t bytes) {
   if (bytes == 0) return;
   const int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
   if (error == ENOSPC || error == EFBIG)
-    fail(ErrorCode::kResource, "{}: needs {} bytes, the disk has {} free", path_, bytes, free_disk_bytes(parent_of(path_)));
+    fail(ErrorCode::kResource, "{}: needs {} bytes, the disk has {} free", path_, bytes,
+         free_disk_bytes(parent_of(path_)));
   if (error != 0 && error != EOPNOTSUPP && error != EINVAL)
     fail(ErrorCode::kIo, "{}: cannot reserve {} bytes: {}", path_, bytes, std::strerror(error));
 }
@@ -307,8 +307,7 @@ void FileWriter::write_at(uint64_t offset, std::span<const std::byte> bytes) {
 
 void FileWriter::pad_to(uint64_t alignment) {
   static constexpr std::byte kZero[64] = {};
-  while (position_ % alignment != 0)
-    write(std::span(kZero, std::min<uint64_t>(64, alignment - position_ % alignment)));
+  while (position_ % alignment != 0) write(std::span(kZero, std::min<uint64_t>(64, alignment - position_ % alignment)));
 }
 
 void FileWriter::close() {

@@ -86,8 +86,8 @@ class OutputDir {
   ~OutputDir();
   OutputDir(const OutputDir&) = delete;
   OutputDir& operator=(const OutputDir&) = delete;
-  const std::string& path() const { return partial_; }              // where to write now
-  std::string file(std::string_view name) const;                    // path() + "/" + name
+  const std::string& path() const { return partial_; }  // where to write now
+  std::string file(std::string_view name) const;        // path() + "/" + name
   void commit();
 
  private:
@@ -98,7 +98,6 @@ class OutputDir {
 };
 
 // The same for one file; `write` gets the temporary path.
-void write_output_file(const std::string& target, Overwrite overwrite,
-                       const std::function<void(FileWriter&)>& write);
+void write_output_file(const std::string& target, Overwrite overwrite, const std::function<void(FileWriter&)>& write);
 
 }  // namespace fettle

@@ -20,14 +20,21 @@ Json::Json(uint64_t v) {
 
 const char* Json::type_name() const {
   switch (type()) {
-    case Type::kNull: return "null";
-    case Type::kBool: return "boolean";
+    case Type::kNull:
+      return "null";
+    case Type::kBool:
+      return "boolean";
     case Type::kInt:
-    case Type::kUint: return "integer";
-    case Type::kDouble: return "number";
-    case Type::kString: return "string";
-    case Type::kArray: return "array";
-    case Type::kObject: return "object";
+    case Type::kUint:
+      return "integer";
+    case Type::kDouble:
+      return "number";
+    case Type::kString:
+      return "string";
+    case Type::kArray:
+      return "array";
+    case Type::kObject:
+      return "object";
   }
   return "?";
 }
@@ -92,13 +99,27 @@ void dump_string(std::string& out, std::string_view raw) {
   out += '"';
   for (char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20)
           out += fmt::format("\\u{:04x}", static_cast<int>(c));
@@ -117,10 +138,18 @@ void newline(std::string& out, int indent, int depth) {
 
 void dump_value(std::string& out, const Json& v, int indent, int depth) {
   switch (v.type()) {
-    case Json::Type::kNull: out += "null"; break;
-    case Json::Type::kBool: out += v.as_bool() ? "true" : "false"; break;
-    case Json::Type::kInt: out += fmt::format("{}", v.as_int()); break;
-    case Json::Type::kUint: out += fmt::format("{}", v.as_uint()); break;
+    case Json::Type::kNull:
+      out += "null";
+      break;
+    case Json::Type::kBool:
+      out += v.as_bool() ? "true" : "false";
+      break;
+    case Json::Type::kInt:
+      out += fmt::format("{}", v.as_int());
+      break;
+    case Json::Type::kUint:
+      out += fmt::format("{}", v.as_uint());
+      break;
     case Json::Type::kDouble: {
       const double d = v.as_double();
       if (!std::isfinite(d)) {
@@ -132,7 +161,9 @@ void dump_value(std::string& out, const Json& v, int indent, int depth) {
       }
       break;
     }
-    case Json::Type::kString: dump_string(out, v.as_string()); break;
+    case Json::Type::kString:
+      dump_string(out, v.as_string());
+      break;
     case Json::Type::kArray: {
       out += '[';
       bool first = true;
@@ -220,7 +251,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool open(Json container) {
-    if (static_cast<int>(stack_.size()) >= max_depth_) return problem(fmt::format("nesting deeper than {}", max_depth_));
+    if (static_cast<int>(stack_.size()) >= max_depth_)
+      return problem(fmt::format("nesting deeper than {}", max_depth_));
     stack_.push_back(std::move(container));
     names_.emplace_back();
     keys_.emplace_back();
@@ -253,7 +285,8 @@ std::string Json::dump(int indent) const {
 Json parse_json(std::string_view text, std::string_view source, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes)
     fail(ErrorCode::kInput, "{}: JSON text of {} bytes exceeds the limit of {}", source, text.size(), limits.max_bytes);
-  if (text.starts_with("\xEF\xBB\xBF")) fail(ErrorCode::kInput, "{}: starts with a byte order mark; expected plain UTF-8", source);
+  if (text.starts_with("\xEF\xBB\xBF"))
+    fail(ErrorCode::kInput, "{}: starts with a byte order mark; expected plain UTF-8", source);
   if (const size_t bad = utf8::first_invalid(text); bad != std::string_view::npos)
     fail(ErrorCode::kInput, "{}: invalid UTF-8 at byte {}", source, bad);
   Builder builder(limits.max_depth);
@@ -288,15 +321,16 @@ JsonReader JsonReader::at(std::string_view key) const {
 
 JsonReader JsonReader::at(size_t index) const {
   const Json::Array& a = array();
-  if (index >= a.size()) fail(ErrorCode::kInput, "{}: {}: has {} elements, index {} needed", source_, path_, a.size(), index);
+  if (index >= a.size())
+    fail(ErrorCode::kInput, "{}: {}: has {} elements, index {} needed", source_, path_, a.size(), index);
   JsonReader child(a[index], source_);
   child.path_ = fmt::format("{}[{}]", path_, index);
   return child;
 }
 
 void JsonReader::fail_expected(std::string_view expected) const {
-  fail(ErrorCode::kInput, "{}: {}: expected {}, found {}{}", source_, path_.empty() ? "(top level)" : printable(path_), expected,
-       value_->type_name(),
+  fail(ErrorCode::kInput, "{}: {}: expected {}, found {}{}", source_, path_.empty() ? "(top level)" : printable(path_),
+       expected, value_->type_name(),
        value_->is_array() || value_->is_object() || value_->is_null() ? "" : " " + printable(value_->dump(), 80));
 }
 
@@ -338,7 +372,9 @@ const Json::Object& JsonReader::object() const {
   return value_->as_object();
 }
 
-bool JsonReader::boolean_or(std::string_view key, bool fallback) const { return has(key) ? get(key).boolean() : fallback; }
+bool JsonReader::boolean_or(std::string_view key, bool fallback) const {
+  return has(key) ? get(key).boolean() : fallback;
+}
 int64_t JsonReader::integer_or(std::string_view key, int64_t fallback, int64_t lo, int64_t hi) const {
   return has(key) ? get(key).integer(lo, hi) : fallback;
 }

@@ -59,10 +59,10 @@ class Json {
   const Object& as_object() const;
   Object& as_object();
 
-  size_t size() const;                          // members, elements or bytes; 0 for scalars
+  size_t size() const;                           // members, elements or bytes; 0 for scalars
   const Json* find(std::string_view key) const;  // nullptr when absent or not an object
   Json* find(std::string_view key);
-  Json& operator[](std::string_view key);        // inserts null; turns null into an object
+  Json& operator[](std::string_view key);  // inserts null; turns null into an object
   const Json& operator[](size_t index) const { return as_array()[index]; }
   void push_back(Json v) { as_array().push_back(std::move(v)); }
   void erase(std::string_view key);
@@ -94,10 +94,10 @@ class JsonReader {
   const Json& value() const { return *value_; }
   const std::string& source() const { return source_; }
   const std::string& path() const { return path_; }
-  bool has(std::string_view key) const;                // present and not null
-  JsonReader at(std::string_view key) const;           // throws when absent
+  bool has(std::string_view key) const;       // present and not null
+  JsonReader at(std::string_view key) const;  // throws when absent
   JsonReader at(size_t index) const;
-  JsonReader get(std::string_view key) const;          // null reader when absent
+  JsonReader get(std::string_view key) const;  // null reader when absent
   bool is_null() const { return value_->is_null(); }
 
   // Typed reads; throw kInput naming source and path, expected and found.

@@ -37,8 +37,8 @@ void Progress::update(size_t done) {
   last_percent_ = percent;
   if (terminal_) {
     const int filled = percent * 30 / 100;
-    std::fprintf(stderr, "\r%s [%.*s%.*s] %3d %%", label_.c_str(), filled, "##############################", 30 - filled,
-                 "..............................", percent);
+    std::fprintf(stderr, "\r%s [%.*s%.*s] %3d %%", label_.c_str(), filled, "##############################",
+                 30 - filled, "..............................", percent);
     std::fflush(stderr);
   } else {
     std::fprintf(stderr, "%s %d %%\n", label_.c_str(), percent);

@@ -14,8 +14,8 @@ class Random {
  public:
   explicit Random(uint64_t seed, uint64_t stream = 0) : seed_(seed), stream_(stream) {}
   uint32_t bits();
-  double uniform();          // [0, 1), 53 bits
-  float normal();            // mean 0, deviation 1 (Box-Muller)
+  double uniform();            // [0, 1), 53 bits
+  float normal();              // mean 0, deviation 1 (Box-Muller)
   uint64_t below(uint64_t n);  // unbiased, n > 0
 
  private:
