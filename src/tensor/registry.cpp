@@ -2,6 +2,11 @@
 #include "base/thread_pool.h"
 #include "tensor/formats/codecs.h"
 #include "tensor/formats/dense.h"
+#include "tensor/formats/fp8.h"
+#include "tensor/formats/int.h"
+#include "tensor/formats/mx.h"
+#include "tensor/formats/nf4.h"
+#include "tensor/formats/nvfp4.h"
 #include "tensor/weight.h"
 
 namespace fettle {
@@ -36,17 +41,19 @@ constexpr FormatInfo kFormats[] = {
     row<formats::encode_f32>(F::kF32, "f32", "32-bit float", 32, K::kDense, 0, nullptr, 0, 0),
     row<formats::encode_f16>(F::kF16, "f16", "16-bit float", 16, K::kDense, 0, nullptr, 0, 0),
     row<formats::encode_bf16>(F::kBF16, "bf16", "16-bit brain float", 16, K::kDense, 0, nullptr, 0, 0),
-    read_only(F::kFp8, "fp8", "8-bit float (E4M3), one scale per row, group or tensor", 8, K::kE4M3, 0, nullptr, -1, 0),
-    read_only(F::kInt8, "int8", "8-bit integers, one scale per row or group", 8, K::kSigned8, 0, nullptr, -1, 0),
-    read_only(F::kInt4, "int4", "4-bit integer groups, symmetric or with zero points", 4, K::kOffset, 8, nullptr, 128,
-              0),
-    read_only(F::kNF4, "nf4", "4-bit normal-float table, blocks of 64", 4, K::kTable16, 0, kNF4, 64, 0),
-    read_only(F::kMxfp4, "mxfp4", "OCP MXFP4: 4-bit floats, power-of-two scale per 32", 4, K::kTable16, 0, kE2M1, 32,
-              0),
-    read_only(F::kMxfp8, "mxfp8", "OCP MXFP8: 8-bit floats (E4M3), power-of-two scale per 32", 8, K::kE4M3, 0, nullptr,
-              32, 0),
-    read_only(F::kNvfp4, "nvfp4", "NVFP4: 4-bit floats, FP8 scale per 16, one tensor scale", 4, K::kTable16, 0, kE2M1,
-              16, 0),
+    row<formats::encode_fp8>(F::kFp8, "fp8", "8-bit float (E4M3), one scale per row, group or tensor", 8, K::kE4M3, 0,
+                             nullptr, -1, 0),
+    row<formats::encode_int8>(F::kInt8, "int8", "8-bit integers, one scale per row or group", 8, K::kSigned8, 0,
+                              nullptr, -1, 0),
+    row<formats::encode_int4>(F::kInt4, "int4", "4-bit integer groups, symmetric or with zero points", 4, K::kOffset, 8,
+                              nullptr, 128, 0),
+    row<formats::encode_nf4>(F::kNF4, "nf4", "4-bit normal-float table, blocks of 64", 4, K::kTable16, 0, kNF4, 64, 0),
+    row<formats::encode_mxfp4>(F::kMxfp4, "mxfp4", "OCP MXFP4: 4-bit floats, power-of-two scale per 32", 4, K::kTable16,
+                               0, kE2M1, 32, 0),
+    row<formats::encode_mxfp8>(F::kMxfp8, "mxfp8", "OCP MXFP8: 8-bit floats (E4M3), power-of-two scale per 32", 8,
+                               K::kE4M3, 0, nullptr, 32, 0),
+    row<formats::encode_nvfp4>(F::kNvfp4, "nvfp4", "NVFP4: 4-bit floats, FP8 scale per 16, one tensor scale", 4,
+                               K::kTable16, 0, kE2M1, 16, 0),
     read_only(F::kQ8_0, "q8_0", "GGUF Q8_0: 8-bit integers per 32", 8, K::kSigned8, 0, nullptr, 32, 8.5),
     read_only(F::kQ4_0, "q4_0", "GGUF Q4_0: 4-bit integers per 32", 4, K::kOffset, 8, nullptr, 32, 4.5),
     read_only(F::kQ4_1, "q4_1", "GGUF Q4_1: 4-bit integers per 32 with a minimum", 4, K::kOffset, 0, nullptr, 32, 5.0),

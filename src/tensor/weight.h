@@ -79,10 +79,17 @@ struct PackedWeight {
 // Choices of the MX shared exponent (specs/00 2.2): even is our default.
 enum class MxScale : uint8_t { kEven, kFloor, kCeil };
 
+// Scale of symmetric b-bit integers (specs/00 2.2), a = max |x| of the group.
+enum class IntScale : uint8_t {
+  kHalfStep,  // a / ((2^b - 1) / 2), codes -2^(b-1) .. 2^(b-1)-1: compressed-tensors, our default
+  kFull,      // a / (2^(b-1) - 1), codes -(2^(b-1)-1) .. 2^(b-1)-1: the extreme is exact
+};
+
 struct FormatOptions {
   int64_t group_size = 0;  // 0 = the format's default; -1 = one group per row; -2 = one scale per tensor (fp8)
   bool symmetric = true;   // integer formats
   DType scale_dtype = DType::kBF16;  // integer and NF4 formats: F32, BF16 or F16
+  IntScale int_scale = IntScale::kHalfStep;
   MxScale mx_scale = MxScale::kEven;
   float fixed_global_scale = 0;  // nvfp4: this divisor instead of 448*6/max|W| (fused layers share one); 0 = compute
 };

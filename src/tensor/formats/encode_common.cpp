@@ -63,10 +63,10 @@ float abs_max(std::span<const float> x) {
   return f32_from_bits(m);
 }
 
-void pack_nibbles(std::span<const uint8_t> codes, uint8_t* pairs) {
-  const size_t whole = codes.size() / 2;
-  for (size_t j = 0; j < whole; ++j) pairs[j] = static_cast<uint8_t>(codes[2 * j] | (codes[2 * j + 1] << 4));
-  if (codes.size() % 2 != 0) pairs[whole] = codes.back();
+float matrix_abs_max(MatView<const float> w, ThreadPool* pool) {
+  std::vector<float> rows(w.rows);
+  for_rows(w.rows, pool, [&](size_t r) { rows[r] = abs_max(w.row_span(r)); });
+  return rows.empty() ? 0.0f : *std::max_element(rows.begin(), rows.end());
 }
 
 }  // namespace fettle::formats

@@ -22,7 +22,6 @@ int64_t resolve_group(std::string_view format, int64_t requested, int64_t defaul
 // max |x|; 0 for an empty span.
 float abs_max(std::span<const float> x);
 
-// Writes a 4-bit code per input byte as pairs, element 2j in the low nibble; a missing last element is 0.
-void pack_nibbles(std::span<const uint8_t> codes, uint8_t* pairs);
+float matrix_abs_max(MatView<const float> w, ThreadPool* pool);
 
 }  // namespace fettle::formats
