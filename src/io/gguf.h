@@ -105,6 +105,7 @@ class GgufMetadata {
   void strings(std::string_view key, std::span<const std::string> values);
   void f32s(std::string_view key, std::span<const float> values);
   void i32s(std::string_view key, std::span<const int32_t> values);
+  void u8s(std::string_view key, std::string_view bytes);
   // Copies a value of another file as it is.
   void copy(const GgufValue& value);
 

@@ -62,6 +62,11 @@ void GgufMetadata::i32s(std::string_view key, std::span<const int32_t> values) {
   for (const int32_t v : values) raw(v);
 }
 
+void GgufMetadata::u8s(std::string_view key, std::string_view bytes) {
+  array_head(key, GgufType::kU8, bytes.size());
+  bytes_ += bytes;
+}
+
 void GgufMetadata::copy(const GgufValue& value) {
   const std::string_view raw_bytes(reinterpret_cast<const char*>(value.raw.data()), value.raw.size());
   if (value.type == GgufType::kArray) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,5 +38,18 @@ struct GgufVocab {
   std::string chat_template;         // tokenizer.chat_template; not read here
   std::string huggingface_json;      // tokenizer.huggingface.json; preferred over everything else when present
 };
+
+class Tokenizer;
+
+// Tokenizer of a GGUF vocabulary. Throws kInput for vectors of unequal length, ids outside the vocabulary, merges of
+// unknown tokens, malformed byte tokens, an unknown `model` and an unknown `pre`, since a wrong guess would silently
+// give other ids. With huggingface_json, that file is used and only the special ids come from the other keys.
+std::shared_ptr<const Tokenizer> make_gguf_tokenizer(const GgufVocab& vocab);
+
+// The reverse, for writing GGUF files: `pre` is chosen by the text of the patterns, SentencePiece-style BPE becomes
+// model "llama" (scores = -rank when the source has none), ids without a piece become unused "[PADn]" tokens. The
+// result is loaded again and compared on some thousand texts made of the vocabulary's own pieces; throws kInput when
+// the tokenizer has no GGUF equivalent or the ids differ.
+GgufVocab to_gguf_vocab(const Tokenizer& tokenizer);
 
 }  // namespace fettle::text

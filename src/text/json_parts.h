@@ -11,7 +11,7 @@ namespace fettle::text {
 
 std::unique_ptr<Normalizer> read_normalizer(const JsonReader& json, TokenizerParts& parts);  // null for JSON null
 
-// Also records the patterns in parts. If the pipeline ends in ByteLevel and `raw_bytes_model`, the byte mapping is left
+// If the pipeline ends in ByteLevel and `raw_bytes_model`, the byte mapping is left
 // to the model and parts.byte_level is set.
 std::unique_ptr<PreTokenizer> read_pre_tokenizer(const JsonReader& json, bool raw_bytes_model, TokenizerParts& parts);
 
@@ -21,5 +21,9 @@ void read_decoder(const JsonReader& json, TokenizerParts& parts);
 void read_added_tokens(const JsonReader& json, TokenizerParts& parts);  // after the vocabulary
 void read_vocabulary(const JsonReader& model, TokenizerParts& parts);   // fills model_vocab, vocab, kind, scores
 void read_model(const JsonReader& model, TokenizerParts& parts);        // after added tokens and pre-tokenizer
+
+// The whole file except for the configuration around it and finish_parts(). dir (may be null): folder whose
+// tokenizer_config.json and added_tokens.json may name more added tokens.
+std::unique_ptr<TokenizerParts> read_tokenizer_parts(std::string text, std::string_view source, const std::string* dir);
 
 }  // namespace fettle::text

@@ -65,6 +65,7 @@ NormalizerPtr bert_normalizer(const JsonReader& json) {
 
 void collect_normalizers(const JsonReader& json, TokenizerParts& parts, std::vector<NormalizerPtr>& steps) {
   const std::string& type = json.at("type").string();
+  if (type != "Sequence") parts.pipeline.push_back("norm:" + type);
   if (type == "Sequence") {
     const JsonReader list = json.at("normalizers");
     for (size_t i = 0; i < list.array().size(); ++i) collect_normalizers(list.at(i), parts, steps);
@@ -83,10 +84,13 @@ void collect_normalizers(const JsonReader& json, TokenizerParts& parts, std::vec
   } else if (type == "Strip") {
     steps.push_back(make_strip(json.boolean_or("strip_left", true), json.boolean_or("strip_right", true)));
   } else if (type == "Prepend") {
-    steps.push_back(make_prepend(json.at("prepend").string()));
+    const std::string& prefix = json.at("prepend").string();
+    parts.pipeline.back() += ":" + prefix;
+    steps.push_back(make_prepend(prefix));
   } else if (type == "Replace") {
     const Pattern pattern = read_pattern(json.at("pattern"));
     const std::string& content = json.at("content").string();
+    parts.pipeline.back() += (pattern.regex ? ":Regex:" : ":String:") + pattern.text + ":" + content;
     steps.push_back(pattern.regex ? make_replace_regex(pattern.text, content, place(json.get("pattern")))
                                   : make_replace_string(pattern.text, content));
   } else if (type == "BertNormalizer") {
@@ -128,14 +132,16 @@ PreTokenizerPtr read_split(const JsonReader& json, TokenizerParts& parts) {
   const Pattern pattern = read_pattern(json.at("pattern"));
   const SplitBehavior behavior = parse_split_behavior(json.at("behavior").string(), place(json.get("behavior")));
   const bool invert = json.boolean_or("invert", false);
+  parts.pipeline.back() += fmt::format(":{}:{}{}:{}", pattern.regex ? "Regex" : "String", json.get("behavior").string(),
+                                       invert ? ":invert" : "", pattern.text);
   if (!pattern.regex) return make_string_split(pattern.text, behavior, invert);
-  parts.patterns.push_back(pattern.text);
   return make_regex_split(pattern.text, behavior, invert, place(json.get("pattern")));
 }
 
 void collect_pre_tokenizers(const JsonReader& json, bool raw_bytes_model, bool last, TokenizerParts& parts,
                             std::vector<PreTokenizerPtr>& steps) {
   const std::string& type = json.at("type").string();
+  if (type != "Sequence") parts.pipeline.push_back("pre:" + type);
   if (type == "Sequence") {
     const JsonReader list = json.at("pretokenizers");
     const size_t n = list.array().size();
@@ -145,15 +151,20 @@ void collect_pre_tokenizers(const JsonReader& json, bool raw_bytes_model, bool l
     steps.push_back(read_split(json, parts));
   } else if (type == "ByteLevel") {
     const bool regex = json.boolean_or("use_regex", true);
-    if (regex) parts.patterns.emplace_back(pattern_text(KnownPattern::kGpt2));
+    const bool prefix = json.boolean_or("add_prefix_space", true);
     parts.byte_level = last && raw_bytes_model;
-    steps.push_back(make_byte_level(json.boolean_or("add_prefix_space", true), regex, !parts.byte_level));
+    parts.pipeline.back() += fmt::format("{}{}", prefix ? ":prefix" : "", regex ? ":regex" : "");
+    steps.push_back(make_byte_level(prefix, regex, !parts.byte_level));
   } else if (type == "Metaspace") {
     const std::string replacement = json.has("replacement") ? read_character(json.get("replacement")) : "\xE2\x96\x81";
-    steps.push_back(make_metaspace(replacement, read_prepend_scheme(json), json.boolean_or("split", true)));
+    const PrependScheme scheme = read_prepend_scheme(json);
+    const bool split = json.boolean_or("split", true);
+    parts.pipeline.back() += fmt::format(":{}:{}:{}", replacement, scheme == PrependScheme::kNever ? "never" : "prefix",
+                                         split ? "split" : "whole");
+    steps.push_back(make_metaspace(replacement, scheme, split));
   } else if (type == "Digits") {
     const bool individual = json.boolean_or("individual_digits", false);
-    parts.patterns.emplace_back(individual ? R"(\p{N})" : R"(\p{N}+)");
+    if (individual) parts.pipeline.back() += ":individual";
     steps.push_back(make_digits(individual));
   } else if (type == "Punctuation") {
     const SplitBehavior behavior = parse_split_behavior(json.string_or("behavior", "Isolated"), place(json));

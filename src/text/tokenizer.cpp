@@ -52,6 +52,10 @@ void check_id(const TokenizerParts& p, std::optional<TokenId> id, const char* na
 
 }  // namespace
 
+bool is_eog_name(std::string_view piece) {
+  return std::find(kEogNames.begin(), kEogNames.end(), piece) != kEogNames.end();
+}
+
 std::shared_ptr<const Tokenizer> finish_parts(std::unique_ptr<TokenizerParts> parts) {
   TokenizerParts& p = *parts;
   FETTLE_CHECK(p.model != nullptr);

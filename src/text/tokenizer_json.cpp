@@ -161,7 +161,10 @@ void read_configuration(const std::string& dir, TokenizerParts& parts) {
     append_cleanup(parts.decoder);
 }
 
-std::unique_ptr<TokenizerParts> read_parts(std::string text, std::string_view source, const std::string* dir) {
+}  // namespace
+
+std::unique_ptr<TokenizerParts> read_tokenizer_parts(std::string text, std::string_view source,
+                                                     const std::string* dir) {
   auto parts = std::make_unique<TokenizerParts>();
   parts->source = source;
   {
@@ -189,10 +192,8 @@ std::unique_ptr<TokenizerParts> read_parts(std::string text, std::string_view so
   return parts;
 }
 
-}  // namespace
-
 std::shared_ptr<const Tokenizer> parse_tokenizer_json(std::string text, std::string_view source) {
-  return finish_parts(read_parts(std::move(text), source, nullptr));
+  return finish_parts(read_tokenizer_parts(std::move(text), source, nullptr));
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer_json(const std::string& dir_or_file) {
@@ -205,7 +206,7 @@ std::shared_ptr<const Tokenizer> load_tokenizer_json(const std::string& dir_or_f
     if (file_exists(sentencepiece)) return load_sentencepiece_model(sentencepiece);
     fail(ErrorCode::kIo, "{}: holds neither tokenizer.json nor tokenizer.model", dir);
   }
-  auto parts = read_parts(read_file(path, kTokenizerLimits.max_bytes), path, &dir);
+  auto parts = read_tokenizer_parts(read_file(path, kTokenizerLimits.max_bytes), path, &dir);
   read_configuration(dir, *parts);
   return finish_parts(std::move(parts));
 }

@@ -33,7 +33,9 @@ struct TokenizerParts {
   std::vector<float> scores;  // by id: Unigram and SentencePiece BPE; empty otherwise
   bool byte_level = false;    // BPE on bytes
   bool byte_fallback = false;
-  std::vector<std::string> patterns;  // regular expressions of the pre-tokenizer, in order
+  // Normalizer and pre-tokenizer steps of tokenizer.json in words ("norm:NFC", "pre:Split:Regex:Isolated:..."), so that
+  // an exporter can tell which known pipeline this is.
+  std::vector<std::string> pipeline;
 
   std::vector<AddedToken> added;
   std::unique_ptr<const Normalizer> normalizer;       // null: none
@@ -53,6 +55,9 @@ struct TokenizerParts {
   std::unordered_set<TokenId> special;
   std::vector<TokenId> eog;
 };
+
+// Whether a token of this name ends a generation in published models.
+bool is_eog_name(std::string_view piece);
 
 // Validates ids and added tokens against the vocabulary, builds the matchers and the end-of-generation set.
 std::shared_ptr<const Tokenizer> finish_parts(std::unique_ptr<TokenizerParts> parts);

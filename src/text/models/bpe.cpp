@@ -100,17 +100,20 @@ void BpeModel::tokenize(std::string_view piece, std::vector<TokenId>& out) const
     const TokenId whole = vocab_->find(options_.raw_bytes ? byte_alphabet::encode(piece) : std::string(piece));
     if (whole >= 0 && !barred_.contains(whole)) out.push_back(whole);
   }
-  if (out.size() == begin) {
-    if (options_.raw_bytes)
-      split_bytes(piece, out);
-    else
-      split_characters(piece, out);
-    if (out.size() - begin <= kShortPiece)
-      merge_short(out, begin);
-    else
-      merge_long(out, begin);
-  }
+  if (out.size() == begin) merge(piece, out);
   cache_.store(piece, std::span(out).subspan(begin));
+}
+
+void BpeModel::merge(std::string_view piece, std::vector<TokenId>& out) const {
+  const size_t begin = out.size();
+  if (options_.raw_bytes)
+    split_bytes(piece, out);
+  else
+    split_characters(piece, out);
+  if (out.size() - begin <= kShortPiece)
+    merge_short(out, begin);
+  else
+    merge_long(out, begin);
 }
 
 void BpeModel::split_bytes(std::string_view piece, std::vector<TokenId>& symbols) const {

@@ -66,6 +66,8 @@ class BpeModel : public Model {
   BpeModel(std::shared_ptr<const Vocab> vocab, MergeTable merges, BpeOptions options,
            const std::unordered_set<TokenId>& barred, std::string_view source);
   void tokenize(std::string_view piece, std::vector<TokenId>& out) const override;
+  // From characters, whatever ignore_merges says, and without the cache.
+  void merge(std::string_view piece, std::vector<TokenId>& out) const;
 
   const MergeTable& merges() const { return merges_; }
   const BpeOptions& options() const { return options_; }
