@@ -3,6 +3,7 @@
 #include "tensor/formats/codecs.h"
 #include "tensor/formats/dense.h"
 #include "tensor/formats/fp8.h"
+#include "tensor/formats/gguf_blocks.h"
 #include "tensor/formats/int.h"
 #include "tensor/formats/mx.h"
 #include "tensor/formats/nf4.h"
@@ -25,9 +26,10 @@ constexpr FormatInfo row(Format format, std::string_view name, std::string_view 
   return {format, name, summary, bits, kind, offset, table, group, gguf_bits, &serial<kEncoder>, kEncoder};
 }
 
-constexpr FormatInfo read_only(Format format, std::string_view name, std::string_view summary, int bits, CodeKind kind,
-                               int offset, const float* table, int64_t group, double gguf_bits) {
-  return {format, name, summary, bits, kind, offset, table, group, gguf_bits, nullptr, nullptr};
+namespace ggml = formats::ggml;
+template <uint32_t kType>
+PackedWeight gguf(MatView<const float> w, const FormatOptions&, ThreadPool* pool) {
+  return formats::encode_gguf(kType, w, pool);
 }
 
 using K = CodeKind;
@@ -54,19 +56,27 @@ constexpr FormatInfo kFormats[] = {
                                K::kE4M3, 0, nullptr, 32, 0),
     row<formats::encode_nvfp4>(F::kNvfp4, "nvfp4", "NVFP4: 4-bit floats, FP8 scale per 16, one tensor scale", 4,
                                K::kTable16, 0, kE2M1, 16, 0),
-    read_only(F::kQ8_0, "q8_0", "GGUF Q8_0: 8-bit integers per 32", 8, K::kSigned8, 0, nullptr, 32, 8.5),
-    read_only(F::kQ4_0, "q4_0", "GGUF Q4_0: 4-bit integers per 32", 4, K::kOffset, 8, nullptr, 32, 4.5),
-    read_only(F::kQ4_1, "q4_1", "GGUF Q4_1: 4-bit integers per 32 with a minimum", 4, K::kOffset, 0, nullptr, 32, 5.0),
-    read_only(F::kQ5_0, "q5_0", "GGUF Q5_0: 5-bit integers per 32", 8, K::kSigned8, 0, nullptr, 32, 5.5),
-    read_only(F::kQ5_1, "q5_1", "GGUF Q5_1: 5-bit integers per 32 with a minimum", 8, K::kOffset, 0, nullptr, 32, 6.0),
-    read_only(F::kQ2_K, "q2_k", "GGUF Q2_K: 2-bit super-blocks of 256", 4, K::kOffset, 0, nullptr, 16, 2.625),
-    read_only(F::kQ3_K, "q3_k", "GGUF Q3_K: 3-bit super-blocks of 256", 4, K::kOffset, 4, nullptr, 16, 3.4375),
-    read_only(F::kQ4_K, "q4_k", "GGUF Q4_K: 4-bit super-blocks of 256", 4, K::kOffset, 0, nullptr, 32, 4.5),
-    read_only(F::kQ5_K, "q5_k", "GGUF Q5_K: 5-bit super-blocks of 256", 8, K::kOffset, 0, nullptr, 32, 5.5),
-    read_only(F::kQ6_K, "q6_k", "GGUF Q6_K: 6-bit super-blocks of 256", 8, K::kSigned8, 0, nullptr, 16, 6.5625),
-    read_only(F::kIQ4_NL, "iq4_nl", "GGUF IQ4_NL: 4-bit non-linear table per 32", 4, K::kTable16, 0, kIQ4NL, 32, 4.5),
-    read_only(F::kQ1_0, "q1_0", "GGUF Q1_0: signs per 128", 4, K::kOffset, 1, nullptr, 128, 1.125),
-    read_only(F::kQ2_0, "q2_0", "GGUF Q2_0: -1, 0, 1, 2 per 64", 4, K::kOffset, 1, nullptr, 64, 2.25),
+    row<gguf<ggml::kQ8_0>>(F::kQ8_0, "q8_0", "GGUF Q8_0: 8-bit integers per 32", 8, K::kSigned8, 0, nullptr, 32, 8.5),
+    row<gguf<ggml::kQ4_0>>(F::kQ4_0, "q4_0", "GGUF Q4_0: 4-bit integers per 32", 4, K::kOffset, 8, nullptr, 32, 4.5),
+    row<gguf<ggml::kQ4_1>>(F::kQ4_1, "q4_1", "GGUF Q4_1: 4-bit integers per 32 with a minimum", 4, K::kOffset, 0,
+                           nullptr, 32, 5.0),
+    row<gguf<ggml::kQ5_0>>(F::kQ5_0, "q5_0", "GGUF Q5_0: 5-bit integers per 32", 8, K::kSigned8, 0, nullptr, 32, 5.5),
+    row<gguf<ggml::kQ5_1>>(F::kQ5_1, "q5_1", "GGUF Q5_1: 5-bit integers per 32 with a minimum", 8, K::kOffset, 0,
+                           nullptr, 32, 6.0),
+    row<gguf<ggml::kQ2_K>>(F::kQ2_K, "q2_k", "GGUF Q2_K: 2-bit super-blocks of 256", 4, K::kOffset, 0, nullptr, 16,
+                           2.625),
+    row<gguf<ggml::kQ3_K>>(F::kQ3_K, "q3_k", "GGUF Q3_K: 3-bit super-blocks of 256", 4, K::kOffset, 4, nullptr, 16,
+                           3.4375),
+    row<gguf<ggml::kQ4_K>>(F::kQ4_K, "q4_k", "GGUF Q4_K: 4-bit super-blocks of 256", 4, K::kOffset, 0, nullptr, 32,
+                           4.5),
+    row<gguf<ggml::kQ5_K>>(F::kQ5_K, "q5_k", "GGUF Q5_K: 5-bit super-blocks of 256", 8, K::kOffset, 0, nullptr, 32,
+                           5.5),
+    row<gguf<ggml::kQ6_K>>(F::kQ6_K, "q6_k", "GGUF Q6_K: 6-bit super-blocks of 256", 8, K::kSigned8, 0, nullptr, 16,
+                           6.5625),
+    row<gguf<ggml::kIQ4_NL>>(F::kIQ4_NL, "iq4_nl", "GGUF IQ4_NL: 4-bit non-linear table per 32", 4, K::kTable16, 0,
+                             kIQ4NL, 32, 4.5),
+    row<gguf<ggml::kQ1_0>>(F::kQ1_0, "q1_0", "GGUF Q1_0: signs per 128", 4, K::kOffset, 1, nullptr, 128, 1.125),
+    row<gguf<ggml::kQ2_0>>(F::kQ2_0, "q2_0", "GGUF Q2_0: -1, 0, 1, 2 per 64", 4, K::kOffset, 1, nullptr, 64, 2.25),
 };
 
 }  // namespace
