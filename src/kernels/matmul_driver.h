@@ -1,0 +1,66 @@
+#pragma once
+
+#include <vector>
+
+#include "base/aligned.h"
+#include "kernels/dense_kernels.h"
+#include "kernels/matmul.h"
+#include "kernels/quant_kernels.h"
+
+// Parts of matmul.cpp that tests drive with kernels of their own choice.
+namespace fettle::kernels {
+
+struct KernelSet {
+  const QuantKernels& quant;
+  const DenseKernels& dense;
+};
+
+// Converted activations of one call, in the form one kind of weight needs.
+struct QuantActs {
+  ActKey key;
+  size_t code_stride = 0, scale_stride = 0, step_stride = 0;  // bytes, floats, floats between tokens
+  AlignedBuffer<uint8_t> codes;
+  AlignedBuffer<float> scales, sums;
+  AlignedBuffer<int32_t> corrections;
+};
+struct DenseActs {
+  DenseForm form = DenseForm::kF32;
+  size_t stride = 0;  // bytes between tokens
+  AlignedBuffer<uint8_t> values;
+};
+
+// One weight of a call, cut into row_items * token_items items; each item writes its own part of y.
+struct Job {
+  const PreparedData* weight;
+  MatView<const float> x;
+  MatView<float> y;
+  Store store;
+  size_t acts;  // index into the scratch's quant or dense activations
+  const MatmulScratch::Impl* scratch;
+  size_t rows_per_item, row_items;  // weight rows
+  size_t tokens_per_item, token_items;
+  size_t first_item = 0;
+};
+
+struct MatmulScratch::Impl {
+  std::vector<QuantActs> quant;  // the first quant_used are of this call; buffers are kept
+  std::vector<DenseActs> dense;
+  size_t quant_used = 0, dense_used = 0;
+  std::vector<Job> jobs;
+  void begin();
+};
+
+Job make_job(const KernelSet& kernels, const PreparedData& p, ActMode mode, MatView<const float> x, MatView<float> y,
+             Store store, MatmulScratch::Impl* scratch);
+void convert_activations(const KernelSet& kernels, MatView<const float> x, ThreadPool& pool,
+                         MatmulScratch::Impl* scratch);
+void run_item(const KernelSet& kernels, const Job& job, size_t item);
+void run_quant_item(const QuantKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
+void run_fp8_item(const QuantKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
+void run_dense_item(const DenseKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
+
+void matmul_with(const KernelSet& kernels, MatView<const float> x, std::span<const PreparedWeight* const> ws,
+                 ActMode mode, ThreadPool& pool, MatmulScratch& scratch, std::span<const MatView<float>> ys,
+                 Store store);
+
+}  // namespace fettle::kernels
