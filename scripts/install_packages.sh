@@ -16,6 +16,7 @@ packages=(
   libicu-dev                # Unicode normalisation and character classes
   libpcre2-dev              # pre-tokenizer regular expressions, with limits
   libsimde-dev              # runs the AVX-512 kernels under emulation in the tests
+  libssl-dev                # SHA-256 of written files
   ninja-build               # build driver
   nlohmann-json3-dev        # JSON parser, behind our depth and size limits
   pkg-config                # finds PCRE2
