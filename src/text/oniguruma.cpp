@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "text/regex.h"
+#include "text/unicode.h"
 
 namespace fettle::text {
 namespace {
@@ -10,7 +11,8 @@ constexpr std::string_view kSpaces =
 constexpr std::string_view kNotSpaces =
     R"(\x{0}-\x{8}\x{E}-\x{1F}\x{21}-\x{84}\x{86}-\x{9F}\x{A1}-\x{167F}\x{1681}-\x{1FFF}\x{200B}-\x{2027})"
     R"(\x{202A}-\x{202E}\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-\x{D7FF}\x{E000}-\x{10FFFF})";
-constexpr std::string_view kWords = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Oniguruma classifies U+0080 - U+00FF by a Latin-1 table of its own, which counts superscripts and fractions as words.
+constexpr std::string_view kWords = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr std::string_view kHexDigits = "0-9a-fA-F";
 constexpr std::string_view kNotHexDigits = R"(\x{0}-/:-@G-`g-\x{D7FF}\x{E000}-\x{10FFFF})";
 
@@ -222,6 +224,7 @@ class Translator {
     for (const PropertyName& p : kProperties)
       if (p.onig == name) name = p.pcre;
     out_ += negated ? "\\P{" : "\\p{";
+    if (unicode::is_script_name(name)) out_ += "sc:";  // PCRE2 would also take the script extensions
     out_ += name;
     out_ += '}';
     pos_ = end + 1;

@@ -267,8 +267,9 @@ class UnicodeScripts : public PreTokenizer {
   }
 
  private:
-  static constexpr int kNone = -1, kAny = -2;
-  // Japanese mixes Han and both kana in one word; a space belongs to whatever surrounds it.
+  static constexpr int kNone = -2, kAny = -1;
+  // Japanese mixes Han and both kana in one word; a space, like a character without script, belongs to
+  // whatever surrounds it.
   static int script_of(char32_t c) {
     static const int kHan = unicode::script(0x4E00), kHiragana = unicode::script(0x3042),
                      kKatakana = unicode::script(0x30A2);

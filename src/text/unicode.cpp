@@ -97,7 +97,12 @@ bool is_word(char32_t c) {
 
 int script(char32_t c) {
   UErrorCode status = U_ZERO_ERROR;
-  return uscript_getScript(static_cast<UChar32>(c), &status);
+  const UScriptCode code = uscript_getScript(static_cast<UChar32>(c), &status);
+  return code == USCRIPT_UNKNOWN ? -1 : code;
+}
+
+bool is_script_name(std::string_view name) {
+  return u_getPropertyValueEnum(UCHAR_SCRIPT, std::string(name).c_str()) != UCHAR_INVALID_CODE;
 }
 
 std::string lowercase(std::string_view text) {

@@ -50,7 +50,8 @@ bool is_word(char32_t c);
 inline bool is_bert_punctuation(char32_t c) {
   return c < 128 ? (kAsciiClasses[c] & (kPunctuation | kSymbol)) != 0 : (classes_beyond_ascii(c) & kPunctuation) != 0;
 }
-int script(char32_t c);  // ICU UScriptCode
+int script(char32_t c);  // ICU UScriptCode; -1 for private-use and unassigned characters
+bool is_script_name(std::string_view name);
 
 // Full lower case of each character on its own (no final-sigma rule), as Rust's char::to_lowercase.
 std::string lowercase(std::string_view text);
