@@ -1,0 +1,243 @@
+#include "io/linear_loader.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "io/linear_parts.h"
+#include "tensor/convert.h"
+#include "tensor/formats/gguf_blocks.h"
+
+namespace fettle::io {
+namespace {
+
+// Every suffix a layout may use (specs/00 sections 2.4 and 2.5).
+constexpr std::string_view kSuffixes[] = {
+    ".weight",
+    ".weight_packed",
+    ".weight_scale",
+    ".weight_shape",
+    ".weight_zero_point",
+    ".weight_g_idx",
+    ".weight_global_scale",
+    ".weight_scale_2",
+    ".weight_scale_inv",
+    ".input_scale",
+    ".input_global_scale",
+    ".input_zero_point",
+    ".output_scale",
+    ".qweight",
+    ".scales",
+    ".qzeros",
+    ".g_idx",
+    ".dqweight",
+    ".act_global_scale",
+    ".forward_hadamard_matrix",
+    ".backward_hadamard_matrix",
+    ".weight.absmax",
+    ".weight.quant_map",
+    ".weight.nested_absmax",
+    ".weight.nested_quant_map",
+    ".weight.quant_state.bitsandbytes__nf4",
+    ".SCB",
+    ".weight_format",
+    ".scale",
+    "_blocks",
+    "_scales",
+};
+
+// Rows [row, row + rows) of a GGUF tensor whose leading dimensions are flattened, or of a plain tensor.
+PackedWeight gguf_rows(const Parts& parts, int64_t first_row, int64_t total_rows, int64_t rows, int64_t cols,
+                       float scale, ThreadPool* pool) {
+  const std::string name = parts.name(".weight");
+  const TensorEntry& entry = parts.source().at(name);
+  const GgmlType* type = find_ggml_type(entry.ggml_type);
+  FETTLE_CHECK(type != nullptr);
+  int64_t found_rows = 1;
+  for (size_t i = 0; i + 1 < entry.shape.size(); ++i) found_rows *= entry.shape[i];
+  if (found_rows != total_rows || entry.shape.back() != cols)
+    parts.refuse(".weight",
+                 fmt::format("expected {} rows of {} elements, found {}", total_rows, cols, entry.describe()));
+  if (!type->format) parts.refuse(".weight", fmt::format("type {} cannot hold a weight matrix", type->name));
+  Tensor t = parts.source().get(name);
+  t = t.reshaped({total_rows, t.shape().back()}).slice_rows(first_row, first_row + rows);
+  if (entry.dtype) {
+    if (reinterpret_cast<uintptr_t>(t.bytes().data()) % dtype_bytes(t.dtype()) != 0) t = t.copy();
+    return dense_weight(t);
+  }
+  PackedWeight w = [&] {
+    try {
+      return formats::from_gguf_blocks(entry.ggml_type, rows, cols, t.bytes(), pool);
+    } catch (const Error& e) {
+      fail(e.code(), "{}: tensor \"{}\": {}", parts.source().file_of(name), printable(name), e.what());
+    }
+  }();
+  w.tensor_scale *= scale;
+  check_finite(parts, ".weight", w.scales);
+  if (w.super_scales.numel()) check_finite(parts, ".weight", w.super_scales);
+  if (w.mins.numel()) check_finite(parts, ".weight", w.mins);
+  if (w.super_mins.numel()) check_finite(parts, ".weight", w.super_mins);
+  return w;
+}
+
+// The F32 factor that llama.cpp stores beside NVFP4 tensors: [1] or one per expert.
+float gguf_scale(const Parts& parts, int64_t expert, int64_t experts) {
+  if (!parts.has(".scale")) return 1.0f;
+  const Tensor t = parts.need(".scale", {DType::kF32}, {{1}, {experts}});
+  const float scale = t.data<float>()[t.numel() == 1 ? 0 : expert];
+  if (!std::isfinite(scale) || scale == 0.0f)
+    parts.refuse(".scale", fmt::format("expected a finite, non-zero scale, found {}", scale));
+  return scale;
+}
+
+// Whether the module's quantised tensors are there; the other methods list exceptions in too many spellings to rely on.
+bool has_quantised(const Parts& parts, const QuantConfig& config) {
+  switch (config.method()) {
+    case QuantMethod::kFpQuant:
+      return parts.has(".qweight") || parts.has(".dqweight");
+    case QuantMethod::kAwq:
+    case QuantMethod::kGptq:
+      return parts.has(".qweight");
+    case QuantMethod::kModelOpt:
+    case QuantMethod::kFp8:
+      return parts.has(".weight_scale") || parts.has(".weight_scale_inv");
+    case QuantMethod::kBitsAndBytes:
+      return parts.has(".SCB") || parts.has(".weight.absmax");
+    case QuantMethod::kCompressedTensors:
+      return config.scheme_for(parts.module()) != nullptr;
+    case QuantMethod::kMxfp4:
+    case QuantMethod::kNone:
+      return false;
+  }
+  return false;
+}
+
+PackedWeight read_stored(const Parts& parts, const QuantConfig& config, int64_t rows, int64_t cols, ThreadPool* pool) {
+  if (parts.source().is_gguf()) return gguf_rows(parts, 0, rows, rows, cols, gguf_scale(parts, 0, 1), pool);
+  if (!has_quantised(parts, config)) {
+    if (!parts.has(".weight") && parts.has(".weight_packed"))
+      parts.refuse(".weight_packed", "present, but quantization_config does not cover this module");
+    return read_dense(parts, rows, cols);
+  }
+  switch (config.method()) {
+    case QuantMethod::kCompressedTensors:
+      return read_compressed_tensors(parts, *config.scheme_for(parts.module()), rows, cols);
+    case QuantMethod::kFpQuant:
+      return read_fp_quant(parts, config.scheme(), rows, cols);
+    case QuantMethod::kModelOpt:
+      return read_modelopt(parts, config.scheme(), rows, cols);
+    case QuantMethod::kAwq:
+      return read_awq(parts, config.scheme(), rows, cols);
+    case QuantMethod::kGptq:
+      return read_gptq(parts, config.scheme(), config.gptq_v2(), rows, cols);
+    case QuantMethod::kFp8:
+      return read_fp8(parts, config.scheme(), rows, cols);
+    case QuantMethod::kBitsAndBytes:
+      return read_bitsandbytes(parts, config.scheme(), rows, cols);
+    case QuantMethod::kMxfp4:
+    case QuantMethod::kNone:
+      break;
+  }
+  return read_dense(parts, rows, cols);
+}
+
+// The stored matrix, or nothing when the module is not rotated.
+Tensor rotation_of(const Parts& parts, const QuantConfig& config, int64_t cols) {
+  const bool rotated =
+      config.method() == QuantMethod::kFpQuant && has_quantised(parts, config) && config.hadamard_group_size() > 1;
+  if (!rotated) return {};
+  const int64_t h = config.hadamard_group_size();
+  if (cols % h != 0)
+    parts.refuse(".forward_hadamard_matrix", fmt::format("{} columns are no multiple of the rotation of {}", cols, h));
+  const Tensor t = parts.need(".forward_hadamard_matrix", {DType::kBF16, DType::kF16, DType::kF32}, {{h, h}});
+  check_finite(parts, ".forward_hadamard_matrix", t);
+  return t;
+}
+
+// gpt-oss expert: blocks [E,N,K/32,16] are rows of consecutive low-first nibbles already.
+PackedWeight gpt_oss_expert(const Parts& parts, int64_t expert, int64_t experts, int64_t rows, int64_t cols) {
+  if (cols % 32 != 0) parts.refuse("_blocks", fmt::format("{} columns are no multiple of 32", cols));
+  const Tensor blocks = parts.need("_blocks", {DType::kU8}, {{experts, rows, cols / 32, 16}});
+  const Tensor scales = parts.need("_scales", {DType::kU8, DType::kF8E8M0}, {{experts, rows, cols / 32}});
+  PackedWeight w;
+  w.format = Format::kMxfp4;
+  w.rows = rows;
+  w.cols = cols;
+  w.group_size = 32;
+  w.codes = blocks.slice_rows(expert, expert + 1).reshaped({rows, cols / 2});
+  w.scales = reinterpret(scales.slice_rows(expert, expert + 1), DType::kF8E8M0, {rows, cols / 32});
+  check_finite(parts, "_scales", w.scales);
+  return w;
+}
+
+}  // namespace
+
+RotatedLinear load_rotated(const TensorSource& source, const QuantConfig& config, const std::string& module,
+                           int64_t rows, int64_t cols, const LinearOptions& options) {
+  const Parts parts(source, module);
+  RotatedLinear out;
+  out.weight = read_stored(parts, config, rows, cols, options.pool);
+  out.rotation = rotation_of(parts, config, cols);
+  check_packed(out.weight);
+  return out;
+}
+
+PackedWeight load_linear(const TensorSource& source, const QuantConfig& config, const std::string& module, int64_t rows,
+                         int64_t cols, const LinearOptions& options) {
+  RotatedLinear stored = load_rotated(source, config, module, rows, cols, options);
+  if (stored.rotation.numel() == 0) return std::move(stored.weight);
+  Tensor dense = Tensor::empty(options.unrotated, {rows, cols});
+  convert_from_f32(unrotate(stored.weight, stored.rotation), options.unrotated,
+                   const_cast<std::byte*>(dense.bytes().data()));
+  return dense_weight(dense);
+}
+
+PackedWeight load_expert(const TensorSource& source, const QuantConfig& config, const std::string& name, int64_t expert,
+                         int64_t experts, int64_t rows, int64_t cols, const LinearOptions& options) {
+  FETTLE_CHECK(expert >= 0 && expert < experts);
+  const Parts parts(source, name);
+  if (source.is_gguf())
+    return gguf_rows(parts, expert * rows, experts * rows, rows, cols, gguf_scale(parts, expert, experts),
+                     options.pool);
+  if (config.method() == QuantMethod::kMxfp4 && parts.has("_blocks"))
+    return gpt_oss_expert(parts, expert, experts, rows, cols);
+  const char* suffix = parts.has("") ? "" : ".weight";
+  const Tensor t = parts.need(suffix, {DType::kBF16, DType::kF16, DType::kF32}, {{experts, rows, cols}});
+  return dense_weight(t.slice_rows(expert, expert + 1).reshaped({rows, cols}));
+}
+
+std::vector<float> unrotate(const PackedWeight& rotated, const Tensor& rotation) {
+  const auto h = static_cast<size_t>(rotation.dim(0));
+  FETTLE_CHECK(rotation.dim(1) == rotation.dim(0) && static_cast<size_t>(rotated.cols) % h == 0);
+  std::vector<float> matrix = rotation.to_f32();
+  // A Hadamard matrix stored in BF16 has entries 0.01 % off 1/sqrt(h); the signs tell the exact matrix.
+  const float magnitude = std::fabs(matrix[0]);
+  const bool hadamard = std::all_of(matrix.begin(), matrix.end(), [&](float x) { return std::fabs(x) == magnitude; });
+  const float exact = 1.0f / std::sqrt(static_cast<float>(h));
+  if (hadamard && std::fabs(magnitude / exact - 1.0f) < 0.01f)
+    for (float& x : matrix) x = std::copysign(exact, x);
+  std::vector<float> out = decode(rotated);
+  std::vector<float> block(h);
+  for (size_t begin = 0; begin < out.size(); begin += h) {
+    std::copy_n(out.begin() + static_cast<ptrdiff_t>(begin), h, block.begin());
+    for (size_t i = 0; i < h; ++i) {
+      float sum = 0;
+      for (size_t j = 0; j < h; ++j) sum += matrix[i * h + j] * block[j];
+      out[begin + i] = sum;
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> linear_tensor_names(const TensorSource& source, const std::string& module) {
+  std::vector<std::string> names;
+  for (const std::string_view suffix : kSuffixes)
+    if (std::string name = module + std::string(suffix); source.has(name)) names.push_back(std::move(name));
+  return names;
+}
+
+void release_linear(const TensorSource& source, const std::string& module) {
+  for (const std::string& name : linear_tensor_names(source, module)) source.release(name);
+}
+
+}  // namespace fettle::io

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "io/model_files.h"
+#include "io/pattern.h"
+
+namespace fettle::io {
+
+// Which tool's layout the quantised tensors of a Hugging Face folder follow.
+enum class QuantMethod : uint8_t {
+  kNone,               // every weight is dense
+  kCompressedTensors,  // vllm-project/compressed-tensors, all formats of specs/00 section 2.4
+  kFpQuant,            // IST-DASLab/FP-Quant
+  kModelOpt,           // NVIDIA ModelOpt NVFP4 and FP8
+  kAwq,                // AutoAWQ gemm
+  kGptq,               // GPTQ v1 and v2
+  kMxfp4,              // gpt-oss: experts as *_blocks and *_scales
+  kFp8,                // DeepSeek style: F8_E4M3 with weight_scale_inv blocks
+  kBitsAndBytes,       // NF4 and LLM.int8()
+};
+std::string_view quant_method_name(QuantMethod method);
+
+enum class ScaleStrategy : uint8_t { kTensor, kChannel, kGroup, kBlock, kTensorGroup };
+
+// How the weights of a set of modules are stored.
+struct WeightScheme {
+  std::string format;  // compressed-tensors: "pack-quantized", "nvfp4-pack-quantized", ...; "dense"
+  int num_bits = 16;
+  bool is_float = false;
+  bool symmetric = true;
+  ScaleStrategy strategy = ScaleStrategy::kChannel;
+  int64_t group_size = 0;                      // kGroup, kTensorGroup
+  int64_t block_rows = 128, block_cols = 128;  // kBlock
+};
+
+// The quantisation_config of a model, checked.
+class QuantConfig {
+ public:
+  QuantConfig() = default;  // dense
+  // From a whole config.json (text_config of multimodal wrappers included). `source` is named in errors. Throws kInput
+  // for unknown methods (with a hint), formats, strategies, widths and keys that change the stored numbers.
+  static QuantConfig parse(const Json& config, const std::string& source);
+
+  QuantMethod method() const { return method_; }
+  // The rule for a linear module, or nullptr when it is stored dense. compressed-tensors only; the other methods have
+  // one scheme and show by the tensors present whether a module is quantised.
+  const WeightScheme* scheme_for(std::string_view module) const;
+
+  // Method-wide values; meaning depends on the method.
+  const WeightScheme& scheme() const { return scheme_; }
+  bool gptq_v2() const { return gptq_v2_; }                             // zero points stored as they are
+  int64_t hadamard_group_size() const { return hadamard_group_size_; }  // FP-Quant; 0 = no rotation
+
+ private:
+  friend class QuantConfigParser;
+  struct Rule {
+    std::vector<NamePattern> targets;
+    WeightScheme scheme;
+  };
+  QuantMethod method_ = QuantMethod::kNone;
+  WeightScheme scheme_;
+  std::vector<Rule> rules_;
+  std::vector<NamePattern> ignore_;
+  bool gptq_v2_ = false;
+  int64_t hadamard_group_size_ = 0;
+};
+
+// config.json's quantisation section, or ModelOpt's hf_quant_config.json beside it.
+QuantConfig read_quant_config(const ModelFiles& files, const Json& config);
+
+}  // namespace fettle::io
