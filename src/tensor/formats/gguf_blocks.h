@@ -48,7 +48,8 @@ std::vector<std::byte> to_gguf_blocks(const PackedWeight& w, ThreadPool* pool = 
 void decode_gguf_row(uint32_t ggml_type, const std::byte* blocks, std::span<float> out);
 
 // Reference quantisers of ggml (quantize_row_*_ref) for every block type: w to raw blocks. MXFP4 uses ggml's floor rule
-// with ties to the smaller magnitude; NVFP4 has no tensor scale. Throws kInput for a type that cannot be held or cols
+// with ties to the smaller magnitude; NVFP4 has no tensor scale and ggml's coarse scale rounding (quality
+// exports go through Format::kNvfp4 and to_gguf_blocks instead). Throws kInput for a type that cannot be held or cols
 // that do not fit, kNumeric for non-finite weights and for scales beyond F16.
 std::vector<std::byte> quantise_gguf(uint32_t ggml_type, MatView<const float> w, ThreadPool* pool = nullptr);
 

@@ -77,6 +77,21 @@ uint8_t nearest_e2m1(float x, float scale) {
   return static_cast<uint8_t>(magnitude == 0 ? 0 : magnitude + (x < 0 ? 8 : 0));
 }
 
+// ggml's unsigned E4M3 encoder: mantissas round half up, the subnormal range stops at its last code instead of rounding
+// into the normal range, and everything from 256 up becomes 448. x >= 0.
+uint8_t f32_to_ue4m3_ggml(float x) {
+  constexpr int kBias = 7, kTopExponent = 15;
+  const uint32_t bits = f32_bits(std::min(x, kE4M3Max));
+  int exponent = static_cast<int>(bits >> 23) - 127 + kBias;
+  if (exponent <= 0) return static_cast<uint8_t>(std::min(7, static_cast<int>(x * 512.0f + 0.5f)));
+  int mantissa = static_cast<int>((bits >> 20) & 7) + static_cast<int>((bits >> 19) & 1);
+  if (mantissa > 7) {
+    mantissa = 0;
+    ++exponent;
+  }
+  return exponent >= kTopExponent ? uint8_t{0x7E} : static_cast<uint8_t>((exponent << 3) | mantissa);
+}
+
 }  // namespace
 
 uint16_t block_scale_f16(float scale) {
@@ -134,7 +149,7 @@ void quantise_mxfp4(const float* x, uint8_t* b) {
 
 void quantise_nvfp4(const float* x, uint8_t* b) {
   for (size_t g = 0; g < 4; ++g, x += 16) {
-    b[g] = f32_to_e4m3(abs_max({x, 16}) / kE2M1Max);
+    b[g] = f32_to_ue4m3_ggml(abs_max({x, 16}) / kE2M1Max);
     const float scale = e4m3_to_f32(b[g]);
     for (size_t j = 0; j < 8; ++j)
       b[4 + 8 * g + j] = static_cast<uint8_t>(nearest_e2m1(x[j], scale) | (nearest_e2m1(x[j + 8], scale) << 4));

@@ -76,18 +76,20 @@ AffineFit fit_affine(std::span<const float> x, std::span<const float> w, const A
     std::fill_n(codes, x.size(), uint8_t{0});
     return {.scale = 0, .min = -min};
   }
-  const auto codes_at = [&, low = min](float inverse_scale, uint8_t* out) {
+  const auto top = static_cast<float>(search.max_code);
+  const auto codes_at = [&](float inverse_scale, float low, uint8_t* out) {
     for (size_t i = 0; i < x.size(); ++i)
       out[i] = static_cast<uint8_t>(rounded_code(inverse_scale * (x[i] - low), 0, search.max_code));
   };
-  const auto top = static_cast<float>(search.max_code);
-  const float range = max - min, start = top / range;
+  const float start = top / (max - min);
   Line best{1 / start, min};
-  codes_at(start, codes);
+  codes_at(start, min, codes);
   float best_error = affine_error(x, w, codes, best.scale, best.min, search.error);
   std::array<uint8_t, kMaxRun> trial;
   for (int i = 0; i <= search.steps; ++i) {
-    codes_at((search.first + search.step * static_cast<float>(i) + top) / range, trial.data());
+    // Trials start from the best minimum so far, not from the first one.
+    const float inverse_scale = (search.first + search.step * static_cast<float>(i) + top) / (max - best.min);
+    codes_at(inverse_scale, best.min, trial.data());
     Line line;
     if (!solve_line(x, w, trial.data(), sum_w, sum_x, &line)) continue;
     const float error = affine_error(x, w, trial.data(), line.scale, line.min, search.error);
