@@ -69,7 +69,7 @@ void convert_to_f32(DType dtype, const std::byte* src, std::span<float> out) {
     case DType::kBool:
       return read_each<uint8_t>(src, out, [](uint8_t v) { return v != 0 ? 1.0f : 0.0f; });
   }
-  FETTLE_CHECK(!"unknown dtype");
+  fail(ErrorCode::kInternal, "dtype {}: unknown", static_cast<int>(dtype));
 }
 
 void convert_from_f32(std::span<const float> src, DType dtype, std::byte* dst) {
@@ -86,7 +86,7 @@ void convert_from_f32(std::span<const float> src, DType dtype, std::byte* dst) {
     case DType::kF8E5M2:
       return write_each<uint8_t>(src, dst, [](float x) { return formats::f32_to_e5m2(x); });
     default:
-      FETTLE_CHECK(!"conversion from F32 to this dtype");
+      fail(ErrorCode::kInternal, "no conversion from F32 to {}", dtype_name(dtype));
   }
 }
 
