@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "text/byte_alphabet.h"
+#include "text/models/marked_words.h"
 
 namespace fettle::text {
 namespace {
@@ -85,6 +86,9 @@ BpeModel::BpeModel(std::shared_ptr<const Vocab> vocab, MergeTable merges, BpeOpt
   } else {
     byte_token_ = find_byte_tokens(*vocab_);
   }
+  // With ignore_merges the piece as a whole matters; prefixes and suffixes depend on its borders.
+  by_words_ = !options_.raw_bytes && !options_.ignore_merges && options_.continuing_subword_prefix.empty() &&
+              options_.end_of_word_suffix.empty() && words_are_independent(*vocab_);
   if (!options_.unk_token.empty()) {
     unk_ = vocab_->find(options_.unk_token);
     if (unk_ < 0)
@@ -94,6 +98,13 @@ BpeModel::BpeModel(std::shared_ptr<const Vocab> vocab, MergeTable merges, BpeOpt
 }
 
 void BpeModel::tokenize(std::string_view piece, std::vector<TokenId>& out) const {
+  if (by_words_)
+    for_each_marked_word(piece, [&](std::string_view word) { tokenize_word(word, out); });
+  else
+    tokenize_word(piece, out);
+}
+
+void BpeModel::tokenize_word(std::string_view piece, std::vector<TokenId>& out) const {
   if (cache_.lookup(piece, out)) return;
   const size_t begin = out.size();
   if (options_.ignore_merges) {

@@ -73,6 +73,7 @@ class BpeModel : public Model {
   const BpeOptions& options() const { return options_; }
 
  private:
+  void tokenize_word(std::string_view piece, std::vector<TokenId>& out) const;
   void split_bytes(std::string_view piece, std::vector<TokenId>& symbols) const;
   void split_characters(std::string_view piece, std::vector<TokenId>& symbols) const;
   bool append_bytes(std::string_view character, std::vector<TokenId>& symbols) const;
@@ -85,6 +86,7 @@ class BpeModel : public Model {
   std::array<TokenId, 256> byte_token_;  // raw_bytes: symbol of the byte; else its <0xXX> token; -1 = none
   TokenId unk_ = -1;
   std::unordered_set<TokenId> barred_;
+  bool by_words_ = false;  // long pieces may be cut at word marks
   PieceCache cache_;
 };
 

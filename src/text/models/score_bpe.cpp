@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "text/models/bpe.h"
+#include "text/models/marked_words.h"
 
 namespace fettle::text {
 namespace {
@@ -35,7 +36,8 @@ ScoreBpeModel::ScoreBpeModel(std::shared_ptr<const Vocab> vocab, std::vector<flo
       options_(options),
       barred_(std::move(barred)),
       unused_(std::move(unused)),
-      byte_tokens_(find_byte_tokens(*vocab_)) {
+      byte_tokens_(find_byte_tokens(*vocab_)),
+      by_words_(words_are_independent(*vocab_) && find(kWordMark) >= 0) {
   FETTLE_CHECK(scores_.size() >= vocab_->size());
 }
 
@@ -128,6 +130,13 @@ class ScoreBpeModel::Merger {
 };
 
 void ScoreBpeModel::tokenize(std::string_view piece, std::vector<TokenId>& out) const {
+  if (by_words_)
+    for_each_marked_word(piece, [&](std::string_view word) { tokenize_word(word, out); });
+  else
+    tokenize_word(piece, out);
+}
+
+void ScoreBpeModel::tokenize_word(std::string_view piece, std::vector<TokenId>& out) const {
   if (cache_.lookup(piece, out)) return;
   const size_t begin = out.size();
   Merger merger(*this, piece);

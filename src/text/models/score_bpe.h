@@ -28,6 +28,7 @@ class ScoreBpeModel : public Model {
 
  private:
   class Merger;
+  void tokenize_word(std::string_view piece, std::vector<TokenId>& out) const;
   TokenId find(std::string_view piece) const;
   void append_unknown(std::string_view text, bool after_unknown, std::vector<TokenId>& out) const;
 
@@ -36,6 +37,7 @@ class ScoreBpeModel : public Model {
   ScoreBpeOptions options_;
   std::unordered_set<TokenId> barred_, unused_;
   std::array<TokenId, 256> byte_tokens_;
+  bool by_words_;  // pieces may be cut at word marks
   PieceCache cache_;
 };
 
