@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-namespace fettle::decode {
+namespace fettle::decoding {
 
 // Sampling settings with the names and defaults users know. Order of steps: logit bias, repetition / presence /
 // frequency penalties, then temperature 0 = arg-max, else top-k, top-p, min-p on the remaining candidates, temperature,
@@ -44,4 +44,4 @@ class Sampler {
   std::vector<std::pair<float, int32_t>> candidates_;
 };
 
-}  // namespace fettle::decode
+}  // namespace fettle::decoding

@@ -16,7 +16,7 @@ std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", 
 
 struct Request {
   std::vector<int32_t> prompt;
-  decode::SamplingParams sampling;
+  decoding::SamplingParams sampling;
   int max_tokens = -1;            // -1 = until the context is full
   std::vector<std::string> stop;  // non-empty strings; text ends before the first match
   bool ignore_eos = false;

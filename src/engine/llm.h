@@ -29,8 +29,8 @@ class Llm {
   const models::Model& model() const { return *model_; }
   const text::Tokenizer& tokenizer() const;  // throws kInput when the checkpoint has none
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
-  const text::ChatTemplate* chat_template() const { return chat_template_ ? &*chat_template_ : nullptr; }
-  const decode::SamplingParams& sampling_defaults() const { return sampling_; }
+  const text::ChatTemplateSet& chat_templates() const { return chat_templates_; }
+  const decoding::SamplingParams& sampling_defaults() const { return sampling_; }
   const std::vector<int32_t>& stop_ids() const {
     return stop_ids_;
   }  // union of config, generation_config, tokenizer, EOG
@@ -39,10 +39,15 @@ class Llm {
   std::string name_;
   std::shared_ptr<const models::Model> model_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
-  std::optional<text::ChatTemplate> chat_template_;
-  decode::SamplingParams sampling_;
+  text::ChatTemplateSet chat_templates_;
+  decoding::SamplingParams sampling_;
   std::vector<int32_t> stop_ids_;
 };
+
+// Token ids of a rendered conversation. The template writes BOS where the model wants one; only
+// without a template the tokenizer's rule counts. What users
+// wrote is never read as a control token unless trust_input. `request` needs no bos/eos: they are filled in.
+std::vector<int32_t> chat_prompt(const Llm& llm, text::ChatRequest request, bool trust_input = false);
 
 // Loads only the text side.
 std::shared_ptr<const text::Tokenizer> load_tokenizer(const std::string& model);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -14,6 +15,18 @@ size_t KvLayout::bytes_per_token() const {
                                  static_cast<size_t>(head_dim)};
   return static_cast<size_t>(layers) * static_cast<size_t>(kv_heads) * page.head_bytes() /
          static_cast<size_t>(page_slots);
+}
+
+size_t budget_for(const KvLayout& layout, size_t tokens, size_t sequences) {
+  const kernels::PageLayout page{layout.dtype, static_cast<size_t>(layout.page_slots),
+                                 static_cast<size_t>(layout.head_dim), static_cast<size_t>(layout.head_dim)};
+  const size_t lanes = static_cast<size_t>(layout.layers) * static_cast<size_t>(layout.kv_heads);
+  const size_t slack =
+      static_cast<size_t>(layout.layers) * 2 * kernels::kPageSlackBytes;  // at most one group per layer
+  const size_t pages = sequences * (ceil_div(tokens, page.slots) + 1);
+  constexpr size_t kSlab = size_t{2} << 20;
+  const std::set<int> windows(layout.window.begin(), layout.window.end());
+  return pages * (lanes * page.head_bytes() + slack) + (windows.size() + 1) * kSlab;
 }
 
 KvCache::KvCache(const KvLayout& layout, size_t budget_bytes, size_t slab_bytes)

@@ -30,6 +30,10 @@ struct KvLayout {
   size_t bytes_per_token() const;
 };
 
+// A budget under which `sequences` sequences of `tokens` tokens each fit: whole pages, one page of slack per sequence
+// and slab rounding included. Memory is taken only as it is used.
+size_t budget_for(const KvLayout& layout, size_t tokens, size_t sequences);
+
 enum class SeqId : uint64_t {};
 
 struct KvStats {

@@ -25,7 +25,7 @@ struct RopeConfig {
   std::vector<double> frequency_divisors;         // GGUF rope_freqs.weight: f / divisor
 };
 
-enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
+enum class Activation : uint8_t { kSilu, kGeluTanh };
 enum class QkNorm : uint8_t { kNone, kPerHead };
 
 // One decoder architecture as data: everything the forward pass branches on. Field names follow the Hugging Face keys.

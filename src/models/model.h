@@ -15,6 +15,7 @@ namespace fettle::models {
 
 struct LoadOptions {
   kernels::ActMode activations = kernels::ActMode::kA16;
+  int64_t context = 0;           // longest sequence that will run (longrope chooses by it); 0 = min(declared, 8192)
   bool allow_nonfinite = false;  // norms and other small tensors with NaN/Inf are refused otherwise
   bool strict = false;           // unexpected tensors are an error instead of a warning
 };

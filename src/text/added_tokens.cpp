@@ -63,7 +63,8 @@ AddedTokenMatcher::Found AddedTokenMatcher::longest_at(std::string_view text, si
   return found;
 }
 
-std::vector<AddedTokenMatcher::Fragment> AddedTokenMatcher::split(std::string_view text, bool parse_special) const {
+std::vector<AddedTokenMatcher::Fragment> AddedTokenMatcher::split(std::string_view text,
+                                                                  const SpecialScope& scope) const {
   std::vector<Fragment> fragments;
   size_t done = 0;  // everything before is in fragments
   for (size_t pos = 0; pos < text.size() && !patterns_.empty();) {
@@ -79,7 +80,7 @@ std::vector<AddedTokenMatcher::Fragment> AddedTokenMatcher::split(std::string_vi
     const Pattern& p = *found.pattern;
     size_t begin = pos, end = found.end;
     pos = end;
-    if (p.special && !parse_special) continue;
+    if (p.special && !scope.allows(begin, end)) continue;
     if (p.single_word &&
         ((begin > 0 && word_at(text, previous(text, begin))) || (end < text.size() && word_at(text, end))))
       continue;

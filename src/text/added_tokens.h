@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -22,6 +24,23 @@ struct AddedToken {
   bool special = false;  // control token: dropped on decoding with skip_special, text may not produce it unless asked
 };
 
+struct TextRange {
+  size_t begin, end;  // bytes
+};
+
+// Where in a text special tokens may be recognised: nowhere, everywhere, or everywhere but in what a user wrote.
+struct SpecialScope {
+  bool parse = true;
+  std::span<const TextRange> untrusted = {};  // ascending, disjoint
+
+  bool allows(size_t begin, size_t end) const {
+    if (!parse) return false;
+    const auto next = std::lower_bound(untrusted.begin(), untrusted.end(), begin,
+                                       [](const TextRange& r, size_t at) { return r.end <= at; });
+    return next == untrusted.end() || next->begin >= end;
+  }
+};
+
 // Finds added tokens in a text, leftmost and longest first. Immutable after construction.
 class AddedTokenMatcher {
  public:
@@ -34,9 +53,9 @@ class AddedTokenMatcher {
   void add(const AddedToken& token, std::string_view content);
   bool empty() const { return patterns_.empty(); }
 
-  // Cuts text into fragments without gaps (spaces swallowed by lstrip/rstrip belong to the token). With parse_special
-  // false the special tokens stay ordinary text. Cost O(text bytes x longest content) at worst, linear in practice.
-  std::vector<Fragment> split(std::string_view text, bool parse_special) const;
+  // Cuts text into fragments without gaps (spaces swallowed by lstrip/rstrip belong to the token). Special tokens
+  // outside their scope stay ordinary text. Cost O(text bytes x longest content) at worst, linear in practice.
+  std::vector<Fragment> split(std::string_view text, const SpecialScope& scope) const;
 
  private:
   struct Pattern {

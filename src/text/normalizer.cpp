@@ -215,7 +215,7 @@ class SentencePieceNormalizer : public Normalizer {
     if (!options_.charsmap) {
       mapped = std::move(text);
     } else {
-      for (const auto& part : keep_.split(text, true)) {
+      for (const auto& part : keep_.split(text, {})) {
         const std::string_view piece = std::string_view(text).substr(part.begin, part.end - part.begin);
         mapped += part.id < 0 ? map(piece) : std::string(piece);
       }

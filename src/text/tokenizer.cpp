@@ -104,13 +104,17 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
   const TokenizerParts& p = *parts_;
   if (text.size() > kMaxText)
     fail(ErrorCode::kResource, "text of {} bytes exceeds the limit of {} for one call", text.size(), kMaxText);
+  const SpecialScope scope{options.parse_special, options.untrusted};
   std::string repaired;
-  if (!utf8::is_valid(text)) text = repaired = utf8::sanitize(text);
+  if (!utf8::is_valid(text)) {
+    FETTLE_CHECK(options.untrusted.empty());  // repairing moves the bytes that ranges point to
+    text = repaired = utf8::sanitize(text);
+  }
 
   std::vector<TokenId> out;
   if (options.add_special) out = p.prefix;
   PieceList list;
-  for (const auto& raw : p.raw_matcher.split(text, options.parse_special)) {
+  for (const auto& raw : p.raw_matcher.split(text, scope)) {
     if (raw.id >= 0) {
       out.push_back(raw.id);
       continue;
@@ -121,7 +125,9 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
       encode_text(p, std::move(part), raw.begin == 0, list, out);
       continue;
     }
-    for (const auto& piece : p.normalized_matcher.split(part, options.parse_special)) {
+    // Normalising moves bytes, so a fragment with any untrusted byte is searched for ordinary added tokens only.
+    const SpecialScope part_scope{scope.allows(raw.begin, raw.end)};
+    for (const auto& piece : p.normalized_matcher.split(part, part_scope)) {
       if (piece.id >= 0)
         out.push_back(piece.id);
       else

@@ -17,6 +17,7 @@ struct TokenizerParts;
 struct EncodeOptions {
   bool add_special = true;    // BOS, [CLS] ... as the model's post-processor says
   bool parse_special = true;  // control tokens written in the text become their ids; false for untrusted text
+  std::span<const TextRange> untrusted = {};  // parts of the text where they do not: ascending, disjoint byte ranges
 };
 
 // Text to token ids and back: added tokens -> normalizer -> pre-tokenizer -> model -> post-processor, and a decoder.
