@@ -116,18 +116,14 @@ PackedWeight read_mx(const Parts& parts, Format format, std::string_view codes_s
 // int-quantized, float-quantized, naive-quantized: one value per byte.
 PackedWeight read_byte_codes(const Parts& parts, const WeightScheme& scheme, int64_t rows, int64_t cols) {
   PackedWeight w;
+  w.format = scheme.is_float ? Format::kFp8 : Format::kInt8;
   w.rows = rows;
   w.cols = cols;
+  w.codes = parts.need(".weight", {scheme.is_float ? DType::kF8E4M3 : DType::kI8}, {{rows, cols}});
   RowScales scales = read_row_scales(parts, ".weight_scale", scheme, rows, cols);
   w.group_size = scales.group_size;
   w.scales = std::move(scales.scales);
-  if (scheme.is_float) {
-    w.format = Format::kFp8;
-    w.codes = parts.need(".weight", {DType::kF8E4M3}, {{rows, cols}});
-    return w;
-  }
-  w.format = Format::kInt8;
-  w.codes = parts.need(".weight", kInt8Type, {{rows, cols}});
+  if (scheme.is_float) return w;
   if (scheme.symmetric) return w;
   // value = q - z with signed q, z: shift both by 128 into the unsigned code space.
   const int64_t groups = w.groups();

@@ -90,6 +90,14 @@ float gguf_scale(const Parts& parts, int64_t expert, int64_t experts) {
   return scale;
 }
 
+// What the model asks for; far above any real layer, low enough that bit counts cannot overflow.
+void check_size(const std::string& module, int64_t rows, int64_t cols) {
+  constexpr int64_t kMax = int64_t{1} << 30;
+  if (rows < 1 || cols < 1 || rows > kMax || cols > kMax)
+    fail(ErrorCode::kInput, "module \"{}\": expected a matrix of 1 to {} rows and columns, found {} x {}",
+         printable(module), kMax, rows, cols);
+}
+
 // Whether the module's quantised tensors are there; the other methods list exceptions in too many spellings to rely on.
 bool has_quantised(const Parts& parts, const QuantConfig& config) {
   switch (config.method()) {
@@ -174,6 +182,7 @@ PackedWeight gpt_oss_expert(const Parts& parts, int64_t expert, int64_t experts,
 
 RotatedLinear load_rotated(const TensorSource& source, const QuantConfig& config, const std::string& module,
                            int64_t rows, int64_t cols, const LinearOptions& options) {
+  check_size(module, rows, cols);
   const Parts parts(source, module);
   RotatedLinear out;
   out.weight = read_stored(parts, config, rows, cols, options.pool);

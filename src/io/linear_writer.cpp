@@ -192,7 +192,8 @@ std::vector<std::pair<std::string, Tensor>> linear_tensors(const std::string& mo
   const WeightPlan p = plan_of(w);
   const Dialect dialect = dialect_of(p);
   if (dialect != Dialect::kNvfp4 && w.tensor_scale != 1.0f)
-    fail(ErrorCode::kInternal, "{}: tensor scale {} has no place in this dialect", module, w.tensor_scale);
+    fail(ErrorCode::kInput, "{}: {} has no place for the tensor scale {} in this dialect", printable(module),
+         format_info(w.format).name, w.tensor_scale);
   const auto scales_u8 = [&] { return view_as(w.scales, DType::kU8, {w.rows, w.groups()}); };
   switch (dialect) {
     case Dialect::kDense:
