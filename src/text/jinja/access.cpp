@@ -180,9 +180,9 @@ Value get_slice(Runtime& rt, const Value& object, const Value& start, const Valu
   if (object.is_undefined()) rt.undefined_error(object);
   const bool sliceable =
       object.is_string() || object.is_list() || object.is_tuple() || object.is_object(ObjectType::kRange);
+  if (!sliceable) rt.error("'{}' object cannot be sliced", object.type_name());
   for (const Value* bound : {&start, &stop, &step})
-    if (!sliceable || (!bound->is_none() && !bound->is_integral()))
-      return Value::undefined(describe(object) + " has no such element");
+    if (!bound->is_none() && !bound->is_integral()) rt.error("slice indices must be integers or None");
   if (!step.is_none() && step.integer() == 0) rt.error("slice step cannot be zero");
   const size_t length = object.is_string() ? code_points(object.bytes()) : object.sequence().items.size();
   const SliceRange range = resolve_slice(length, start, stop, step);

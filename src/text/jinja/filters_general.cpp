@@ -98,7 +98,8 @@ Value round_filter(Runtime& rt, const Value& input, const Args& args) {
   if (method != "ceil" && method != "floor") rt.error("method must be common, ceil or floor");
   const double unit = std::pow(10.0, static_cast<double>(precision));
   const double scaled = input.number() * unit;
-  return Value((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit);
+  // Python's ceil and floor give integers: no negative zero.
+  return Value(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / unit);
 }
 
 Value tojson(Runtime& rt, const Value& input, const Args& args) {

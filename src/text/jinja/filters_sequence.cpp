@@ -119,18 +119,17 @@ Value reverse(Runtime& rt, const Value& input, const Args& args) {
 Value sort(Runtime& rt, const Value& input, const Args& args) {
   const Parameters p(rt, "sort", args, {"reverse", "case_sensitive", "attribute"});
   const bool case_sensitive = p.flag(1, false);
-  if (!p.get(2) || !p[2].is_string() || p[2].bytes().find(',') == std::string::npos)
-    return rt.list(sort_by(rt, elements(rt, input), key_getter(rt, p.get(2), case_sensitive), p.flag(0, false)));
-  std::vector<Getter> getters;  // "a,b" sorts by a, then b
-  const Value attributes = rt.text(p[2].text());
-  for (const Value& name : elements(rt, find_string_method("split")(rt, attributes, Args{{rt.text(",")}, {}})))
-    getters.push_back(key_getter(rt, &name, case_sensitive));
-  const Getter combined = [&](const Value& item) {
-    std::vector<Value> keys;
-    for (const Getter& get : getters) keys.push_back(get(item));
-    return rt.list(std::move(keys));
+  std::vector<Value> attributes = {p.get(2) ? p[2] : Value()};  // "a,b" sorts by a, then b
+  if (attributes[0].is_string())
+    attributes = elements(rt, find_string_method("split")(rt, attributes[0], Args{{rt.text(",")}, {}}));
+  std::vector<Getter> getters;
+  for (const Value& name : attributes) getters.push_back(key_getter(rt, &name, case_sensitive));
+  const Getter keys = [&](const Value& item) {
+    std::vector<Value> parts;
+    for (const Getter& get : getters) parts.push_back(get(item));
+    return rt.list(std::move(parts));
   };
-  return rt.list(sort_by(rt, elements(rt, input), combined, p.flag(0, false)));
+  return rt.list(sort_by(rt, elements(rt, input), keys, p.flag(0, false)));
 }
 
 Value unique(Runtime& rt, const Value& input, const Args& args) {

@@ -89,15 +89,17 @@ Value indent(Runtime& rt, const Value& input, const Args& args) {
 
 Value truncate(Runtime& rt, const Value& input, const Args& args) {
   const Parameters p(rt, "truncate", args, {"length", "killwords", "end", "leeway"});
-  const MarkedText& text = text_or_error(rt, input, "truncate");
   const MarkedText ellipsis = p.get(2) ? p.text(2) : MarkedText("...");
   const int64_t length = p.integer(0, 255);
   const int64_t leeway = p.has(3) ? p.integer(3, 5) : 5;
   const auto end_length = static_cast<int64_t>(code_points(ellipsis.bytes()));
   if (length < end_length) rt.error("truncate: expected length >= {}, got {}", end_length, length);
   if (leeway < 0) rt.error("truncate: expected leeway >= 0, got {}", leeway);
+  const auto size = length_of(input);
+  if (!size) rt.error("object of type '{}' has no length", input.type_name());
+  if (static_cast<int64_t>(*size) <= length + std::min<int64_t>(leeway, 1 << 30)) return input;
+  const MarkedText& text = text_or_error(rt, input, "truncate");
   rt.step_bytes(text.size());
-  if (static_cast<int64_t>(code_points(text.bytes())) <= length + std::min<int64_t>(leeway, 1 << 30)) return input;
   MarkedText out = text.slice(0, byte_offset(text.bytes(), static_cast<size_t>(length - end_length)));
   if (!p.flag(1, false)) {
     const size_t blank = out.bytes().rfind(' ');

@@ -131,11 +131,13 @@ class Lexer {
       tokens_.pop_back();
       return true;
     }
+    if (at_ == source_.size()) return true;
     error("missing end of raw directive");
   }
 
   void comment() {
     const size_t end = source_.find("#}", at_);
+    if (end == std::string::npos && at_ == source_.size()) return;  // Jinja overlooks a tag opened by the last bytes
     if (end == std::string::npos) error("missing end of comment tag");
     const char sign = end > at_ ? sign_at(end - 1) : '\0';
     advance_to(end + 2);
@@ -281,8 +283,18 @@ class Lexer {
     if (hex_digits) return unescape_hex(raw, i, hex_digits, out);
     if (c == 'N') error("\\N{...} escapes are not supported");
     out += '\\';
+    if (static_cast<unsigned char>(c) >= 0x80) return append_escaped(raw, i, out);
     out += c;
     return i;
+  }
+
+  // Jinja turns characters beyond ASCII into escapes before it reads escapes, so that a backslash in front of one
+  // leaves the text of its escape.
+  static size_t append_escaped(std::string_view raw, size_t i, std::string& out) {
+    const auto code = static_cast<uint32_t>(code_point_at(raw, i));
+    out += code < 0x100 ? fmt::format("x{:02x}", code)
+                        : (code < 0x10000 ? fmt::format("u{:04x}", code) : fmt::format("U{:08x}", code));
+    return next_byte(raw, i) - 1;
   }
 
   size_t unescape_hex(std::string_view raw, size_t i, size_t count, std::string& out) const {

@@ -58,7 +58,7 @@ std::vector<Value> split_on_space(Runtime& rt, const MarkedText& text, int64_t m
   size_t at = skip_space(bytes, 0);
   while (at < bytes.size()) {
     if (max >= 0 && static_cast<int64_t>(out.size()) == max) {
-      out.push_back(piece(rt, text, at, trimmed_end(bytes)));
+      out.push_back(piece(rt, text, at, bytes.size()));
       break;
     }
     size_t end = at;
@@ -75,7 +75,7 @@ std::vector<Value> rsplit_on_space(Runtime& rt, const MarkedText& text, int64_t 
   size_t end = trimmed_end(bytes);
   while (end > 0) {
     if (max >= 0 && static_cast<int64_t>(out.size()) == max) {
-      out.push_back(piece(rt, text, skip_space(bytes, 0), end));
+      out.push_back(piece(rt, text, 0, end));
       break;
     }
     size_t begin = end;

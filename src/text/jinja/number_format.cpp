@@ -189,6 +189,7 @@ MarkedText pad(Runtime& rt, const MarkedText& text, const FormatSpec& spec, char
 
 MarkedText format_text(Runtime& rt, const MarkedText& text, const FormatSpec& spec) {
   if (spec.type != '\0' && spec.type != 's') rt.error("unknown format code '{}' for a string", spec.type);
+  if (spec.grouping) rt.error("cannot specify '{}' with a string", spec.grouping);
   if (spec.align == '=') rt.error("'=' alignment is not allowed for a string");
   const bool cut = spec.precision >= 0;
   return pad(rt, cut ? text.slice(0, byte_offset(text.bytes(), static_cast<size_t>(spec.precision))) : text, spec, '<');

@@ -172,6 +172,9 @@ Value multiply(Runtime& rt, const Value& a, const Value& b) {
 Value divide(Runtime& rt, const Value& a, const Value& b) {
   if (!a.is_number() || !b.is_number()) unsupported(rt, "/", a, b);
   if (b.number() == 0) rt.error("division by zero");
+  // Integers beyond 2^53 would be rounded before the division as doubles.
+  if (a.is_integral() && b.is_integral())
+    return Value(static_cast<double>(static_cast<long double>(a.integer()) / static_cast<long double>(b.integer())));
   return Value(a.number() / b.number());
 }
 
@@ -190,7 +193,8 @@ Value floor_divide(Runtime& rt, const Value& a, const Value& b) {
     if (b.integer() == -1) return subtract(rt, Value(0), a);  // the one quotient that can overflow
     return Value(floor_quotient(a.integer(), b.integer()));
   }
-  return Value(std::round((a.number() - floor_remainder(a.number(), b.number())) / b.number()));
+  const double quotient = std::round((a.number() - floor_remainder(a.number(), b.number())) / b.number());
+  return Value(quotient == 0 ? std::copysign(0.0, a.number() / b.number()) : quotient);
 }
 
 Value modulo(Runtime& rt, const Value& a, const Value& b) {

@@ -54,6 +54,7 @@ class Parser {
   StmtPtr parse_with();
   StmtPtr parse_scope(std::string_view end_tag);
   StmtPtr parse_named_block();
+  StmtPtr parse_autoescape();
   StmtPtr parse_loop_control(StmtKind kind);
   Block parse_hard_body(EndTags end_tags, std::string_view opened_by, int opened_line);  // not soft
   void parse_print(Block& body);
@@ -113,7 +114,8 @@ class Parser {
   Program* program_;
   std::unordered_map<std::string, Symbol> symbols_;
   int depth_ = 0;
-  int loop_depth_ = 0;
+  int loop_depth_ = 0;  // loops that a break here could leave
+  int for_depth_ = 0;   // for statements around, seen through macros
   // An unknown filter or test is an error of the template, except directly inside an if or a conditional expression,
   // where it is one only when it runs (Jinja calls these frames soft).
   bool soft_ = false;

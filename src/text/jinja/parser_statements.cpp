@@ -20,6 +20,14 @@ bool can_assign(const Expr& target) {
   return std::all_of(items.begin(), items.end(), [](const ExprPtr& item) { return can_assign(*item); });
 }
 
+bool assigns_name(const Expr& target, std::string_view name, const std::vector<std::string>& symbols) {
+  if (target.kind == ExprKind::kName) return symbols[static_cast<const NameExpr&>(target).symbol] == name;
+  if (target.kind != ExprKind::kTuple) return false;
+  const auto& items = static_cast<const ItemsExpr&>(target).items;
+  return std::any_of(items.begin(), items.end(),
+                     [&](const ExprPtr& item) { return assigns_name(*item, name, symbols); });
+}
+
 }  // namespace
 
 std::shared_ptr<const Program> parse_template(std::string_view source, const std::string& name) {
@@ -102,6 +110,7 @@ StmtPtr Parser::parse_statement() {
   if (tag == "with") return parse_with();
   if (tag == "generation") return parse_scope("endgeneration");
   if (tag == "block") return parse_named_block();
+  if (tag == "autoescape") return parse_autoescape();
   if (tag == "break") return parse_loop_control(StmtKind::kBreak);
   if (tag == "continue") return parse_loop_control(StmtKind::kContinue);
   if (tag == "include" || tag == "import" || tag == "from" || tag == "extends")
@@ -129,10 +138,8 @@ StmtPtr Parser::parse_if() {
 StmtPtr Parser::parse_for() {
   auto stmt = std::make_unique<ForStmt>(line());
   advance();
+  ++for_depth_;
   stmt->target = parse_target(false, true);
-  if (stmt->target->kind == ExprKind::kName &&
-      program_->symbols[static_cast<const NameExpr&>(*stmt->target).symbol] == "loop")
-    error_at(stmt->line, "can't assign to the special loop variable in a for loop");
   expect_name("in");
   stmt->iterable = parse_tuple(Tuple::kNoConditional, "recursive");
   if (skip_name("if")) stmt->condition = parse_expression();
@@ -142,6 +149,7 @@ StmtPtr Parser::parse_for() {
   --loop_depth_;
   if (skip_name("else")) stmt->otherwise = parse_hard_body({"endfor"}, kLoopTag, stmt->line);
   expect_name("endfor");
+  --for_depth_;
   return stmt;
 }
 
@@ -245,6 +253,19 @@ StmtPtr Parser::parse_scope(std::string_view end_tag) {
   return stmt;
 }
 
+// Text is never escaped here, so that only {% autoescape false %} makes sense.
+StmtPtr Parser::parse_autoescape() {
+  auto stmt = std::make_unique<ScopeStmt>(line());
+  advance();
+  const ExprPtr mode = parse_expression();
+  if (mode->kind != ExprKind::kConst || !static_cast<const ConstExpr&>(*mode).value.is_bool() ||
+      static_cast<const ConstExpr&>(*mode).value.boolean())
+    error_at(stmt->line, "automatic escaping is not available: only 'autoescape false' is accepted");
+  stmt->body = parse_hard_body({"endautoescape"}, "autoescape", stmt->line);
+  expect_name("endautoescape");
+  return stmt;
+}
+
 // Without inheritance a block is printed where it stands.
 StmtPtr Parser::parse_named_block() {
   auto stmt = std::make_unique<ScopeStmt>(line());
@@ -279,6 +300,8 @@ ExprPtr Parser::parse_target(bool with_namespace, bool until_in) {
   const int at_line = line();
   ExprPtr target = parse_tuple(with_namespace ? Tuple::kNamespaceTargets : Tuple::kTargets, until_in ? "in" : "");
   if (!can_assign(*target)) error_at(at_line, "can only assign to names, tuples of names and namespace attributes");
+  if (for_depth_ > 0 && assigns_name(*target, "loop", program_->symbols))
+    error_at(at_line, "can't assign to the special variable loop in a for loop");
   return target;
 }
 

@@ -31,6 +31,13 @@ MarkedText ascii_repr(Runtime& rt, const Value& value) {
   return out;
 }
 
+MarkedText character_of(Runtime& rt, Int code) {
+  if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) rt.error("%c: not a character");
+  std::string out;
+  utf8::append(out, static_cast<char32_t>(code));
+  return MarkedText(std::move(out));
+}
+
 class PercentFormatter {
  public:
   PercentFormatter(Runtime& rt, const MarkedText& format, const Value& values)
@@ -43,7 +50,10 @@ class PercentFormatter {
       at_ = percent + 1;
       if (percent < text_.size()) conversion();
     }
-    if (!values_.is_dict() && next_ < value_count()) rt_.error("not all arguments converted during string formatting");
+    // Values that can be indexed may serve keys, so that Python lets them go unused.
+    const bool indexable =
+        values_.is_dict() || values_.is_list() || values_.is_undefined() || values_.is_object(ObjectType::kRange);
+    if (!indexable && next_ < value_count()) rt_.error("not all arguments converted during string formatting");
     out_.set_markup(format_.is_markup());
     return std::move(out_);
   }
@@ -173,11 +183,7 @@ class PercentFormatter {
   MarkedText character(const Value& value) {
     if (value.is_string() && code_points(value.bytes()) == 1) return value.text();
     if (!value.is_integral()) rt_.error("%c requires int or char");
-    const Int code = value.integer();
-    if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) rt_.error("%c arg is not a character");
-    std::string out;
-    utf8::append(out, static_cast<char32_t>(code));
-    return MarkedText(std::move(out));
+    return character_of(rt_, value.integer());
   }
 
   MarkedText text(MarkedText piece, FormatSpec spec) {
@@ -292,6 +298,8 @@ class BraceFormatter {
 
   Value first(std::string_view name) {
     if (name.empty() || all_digits(name)) {
+      (name.empty() ? uses_automatic_ : uses_manual_) = true;
+      if (uses_automatic_ && uses_manual_) rt_.error("cannot mix manual and automatic field numbering");
       const auto index = name.empty() ? Int{next_++} : parse_integer(name, 10).value_or(Int{INT64_MAX});
       if (index >= static_cast<Int>(args_.positional.size()))
         rt_.error("replacement index {} out of range for positional arguments", integer_text(index));
@@ -305,6 +313,7 @@ class BraceFormatter {
   Runtime& rt_;
   const Args& args_;
   int next_ = 0;
+  bool uses_automatic_ = false, uses_manual_ = false;
 };
 
 }  // namespace
@@ -323,6 +332,7 @@ MarkedText format_value(Runtime& rt, const Value& value, std::string_view spec_t
   if (spec_text.empty()) return to_text(rt, value);
   const FormatSpec spec = parse_format_spec(rt, spec_text);
   if (value.is_string()) return format_text(rt, value.text(), spec);
+  if (value.is_integral() && spec.type == 'c') return pad(rt, character_of(rt, value.integer()), spec, '<');
   if (value.is_integral()) {
     if (spec.precision >= 0 && std::string_view("eEfFgG%").find(spec.type) == std::string_view::npos)
       rt.error("precision is not allowed for an integer");
