@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kItemBytes = size_t{64} << 10;  // weight bytes per item: about 5 us of memory time, far above the
                                                  // cost of handing out an item
+constexpr size_t kFp8Fused = 2;                  // up to this many tokens fp8 codes are decoded in registers
 constexpr size_t kDenseRowsMax = 96;             // rows x kDenseBlockK bf16 stay in L2 while token tiles pass over them
 
 ActKey act_key(const QuantKernels& kernels, const PreparedData& p, ActMode mode) {
@@ -77,17 +78,15 @@ const float* group_values(const QuantKernels& kernels, const PreparedData& p, co
   kernels.widen(v.dtype, values, n * kLanes, buffer);
   if (v.supers.size() == 0) return buffer;
   const size_t supers = ceil_div<size_t>(static_cast<size_t>(p.cols), 256);
-  float super[kLanes] = {};
-  size_t loaded = supers;  // none
-  for (size_t g = 0; g < n; ++g) {
+  alignas(64) float super[kLanes];
+  for (size_t g = 0; g < n;) {
     // Padding groups behind the last k belong to the last super group.
     const size_t s = std::min((first + g) * p.group / 256, supers - 1);
-    if (s != loaded) {
-      kernels.widen(DType::kF16, v.supers.data() + (block * supers + s) * kLanes * 2, kLanes, super);
-      for (float& f : super) f *= sign;
-      loaded = s;
-    }
-    for (size_t i = 0; i < kLanes; ++i) buffer[g * kLanes + i] *= super[i];
+    const size_t end = s + 1 == supers ? n : std::min(n, ceil_div((s + 1) * 256, p.group) - first);
+    kernels.widen(DType::kF16, v.supers.data() + (block * supers + s) * kLanes * 2, kLanes, super);
+    for (float& f : super) f *= sign;
+    kernels.scale_groups(super, end - g, buffer + g * kLanes);
+    g = end;
   }
   return buffer;
 }
@@ -252,7 +251,7 @@ void run_fp8_item(const QuantKernels& kernels, const Job& job, size_t row, size_
       width = std::min({per_call, cols - k, group_end - k});
       Fp8Args d{};
       d.codes = p.codes.data() + block * p.code_block_bytes() + k * kLanes;
-      if (tokens > kernels.fused_tokens) {
+      if (tokens > kFp8Fused && kernels.isa != Isa::kScalar) {
         kernels.unpack_fp8(d.codes, width, panel);
         d.panel = panel;
       }

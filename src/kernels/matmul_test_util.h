@@ -178,4 +178,32 @@ inline std::string describe(const WeightCase& c) {
          std::to_string(c.group) + " scales " + std::string(dtype_name(c.scale_dtype)) + (c.zero_points ? " zp" : "");
 }
 
+// Every format, with group sizes and shapes around the block boundaries.
+inline std::vector<WeightCase> quantised_cases() {
+  using enum Format;
+  std::vector<WeightCase> cases = {
+      {kMxfp4, 33, 64, 32},   {kMxfp4, 16, 96, 32}, {kNvfp4, 35, 128, 16}, {kNvfp4, 5, 1040, 16}, {kQ8_0, 17, 96, 32},
+      {kQ4_0, 40, 64, 32},    {kQ4_1, 33, 160, 32}, {kQ5_0, 19, 64, 32},   {kQ5_1, 19, 96, 32},   {kIQ4_NL, 20, 64, 32},
+      {kQ2_K, 18, 512, 16},   {kQ3_K, 18, 512, 16}, {kQ4_K, 31, 768, 32},  {kQ5_K, 18, 512, 32},  {kQ6_K, 18, 1280, 16},
+      {kQ1_0, 18, 256, 128},  {kQ2_0, 18, 192, 64}, {kMxfp8, 21, 96, 32},  {kFp8, 21, 100, 100},  {kFp8, 18, 640, 128},
+      {kFp8, 18, 1037, 1037}, {kFp8, 3, 7, 3},
+  };
+  for (DType scale : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (int64_t group : {32, 64, 128, 16, 48, 20, 7}) {
+      cases.push_back({kInt4, 18, 333, group, scale});
+      cases.push_back({kNF4, 18, 333, group, scale});
+      cases.push_back({kInt8, 18, 333, group, scale});
+    }
+  }
+  for (int64_t cols : {1, 2, 3, 15, 31, 32, 33, 65, 255, 1025}) {
+    cases.push_back({kInt4, 3, cols, 32, DType::kBF16});
+    cases.push_back({kInt4, 2, cols, 32, DType::kBF16, true});
+    cases.push_back({kInt8, 17, cols, cols});
+    cases.push_back({kInt8, 17, cols, 128, DType::kF16, true});
+    cases.push_back({kNF4, 17, cols, 64});
+    cases.push_back({kFp8, 1, cols, cols});
+  }
+  return cases;
+}
+
 }  // namespace fettle::kernels::test

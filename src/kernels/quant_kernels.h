@@ -110,6 +110,8 @@ struct QuantKernels {
   ActForm (*act_form)(const CodeSpec& spec, ActMode mode);
   void (*pack_acts)(const float* x, const ActKey& key, const ActRow& out);
   void (*widen)(DType dtype, const uint8_t* src, size_t n, float* dst);  // n a multiple of 16; scale dtypes, U8, I8
+  // values[g][lane] *= factor[lane] for n groups.
+  void (*scale_groups)(const float* factor, size_t n, float* values);
   void (*unpack)(const CodeSpec& spec, const uint8_t* codes, size_t k, uint8_t* panel);
   void (*dot)(const DotArgs& args);
   void (*unpack_fp8)(const uint8_t* codes, size_t k, float* panel);

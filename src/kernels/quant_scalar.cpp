@@ -62,6 +62,10 @@ void widen(DType dtype, const uint8_t* src, size_t n, float* dst) {
   for (size_t i = 0; i < n; ++i) dst[i] = widen_one(dtype, src, i);
 }
 
+void scale_groups(const float* factor, size_t n, float* values) {
+  for (size_t i = 0; i < n * kLanes; ++i) values[i] *= factor[i % kLanes];
+}
+
 int code_value(const CodeSpec& spec, const uint8_t* codes, size_t k, size_t lane) {
   if (spec.form == CodeForm::kByte) return codes[k / 4 * 64 + lane * 4 + k % 4];
   const uint8_t byte = codes[k / 8 * 64 + lane * 4 + k % 4];
@@ -130,8 +134,9 @@ void fp8(const Fp8Args& d) {
 
 const QuantKernels& scalar_quant_kernels() {
   static constexpr QuantKernels kKernels{
-      "scalar",       Isa::kScalar,    SIZE_MAX,     &scalar::act_form,   &scalar::pack_acts,
-      &scalar::widen, &scalar::unpack, &scalar::dot, &scalar::unpack_fp8, &scalar::fp8};
+      "scalar",       Isa::kScalar,          SIZE_MAX,        &scalar::act_form, &scalar::pack_acts,
+      &scalar::widen, &scalar::scale_groups, &scalar::unpack, &scalar::dot,      &scalar::unpack_fp8,
+      &scalar::fp8};
   return kKernels;
 }
 

@@ -17,8 +17,17 @@ namespace {
 
 const QuantKernels& avx2_quant_kernels() {
   // From 5 tokens on, unpacking once into L1 is cheaper than unpacking per pair of tokens.
-  static constexpr QuantKernels kKernels{"avx2",       Isa::kAvx2,    4,          &avx2::act_form,   &avx2::pack_acts,
-                                         &avx2::widen, &avx2::unpack, &avx2::dot, &avx2::unpack_fp8, &avx2::fp8};
+  static constexpr QuantKernels kKernels{"avx2",
+                                         Isa::kAvx2,
+                                         4,
+                                         &avx2::act_form,
+                                         &avx2::pack_acts,
+                                         &avx2::widen,
+                                         &avx2::scale_groups,
+                                         &avx2::unpack,
+                                         &avx2::dot,
+                                         &avx2::unpack_fp8,
+                                         &avx2::fp8};
   return kKernels;
 }
 }  // namespace fettle::kernels

@@ -20,9 +20,16 @@ namespace {
 }  // namespace avx512
 
 const QuantKernels& avx512_quant_kernels() {
-  static constexpr QuantKernels kKernels{"avx512",          Isa::kAvx512,       8,
-                                         &avx512::act_form, &avx512::pack_acts, &avx512::widen,
-                                         &avx512::unpack,   &avx512::dot,       &avx512::unpack_fp8,
+  static constexpr QuantKernels kKernels{"avx512",
+                                         Isa::kAvx512,
+                                         8,
+                                         &avx512::act_form,
+                                         &avx512::pack_acts,
+                                         &avx512::widen,
+                                         &avx512::scale_groups,
+                                         &avx512::unpack,
+                                         &avx512::dot,
+                                         &avx512::unpack_fp8,
                                          &avx512::fp8};
   return kKernels;
 }

@@ -20,9 +20,16 @@ namespace {
 }  // namespace avx512_vnni
 
 const QuantKernels& avx512_vnni_quant_kernels() {
-  static constexpr QuantKernels kKernels{"avx512_vnni",          Isa::kAvx512Vnni,        8,
-                                         &avx512_vnni::act_form, &avx512_vnni::pack_acts, &avx512_vnni::widen,
-                                         &avx512_vnni::unpack,   &avx512_vnni::dot,       &avx512_vnni::unpack_fp8,
+  static constexpr QuantKernels kKernels{"avx512_vnni",
+                                         Isa::kAvx512Vnni,
+                                         8,
+                                         &avx512_vnni::act_form,
+                                         &avx512_vnni::pack_acts,
+                                         &avx512_vnni::widen,
+                                         &avx512_vnni::scale_groups,
+                                         &avx512_vnni::unpack,
+                                         &avx512_vnni::dot,
+                                         &avx512_vnni::unpack_fp8,
                                          &avx512_vnni::fp8};
   return kKernels;
 }

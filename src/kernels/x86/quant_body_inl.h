@@ -39,39 +39,36 @@ struct ByteLoad {
   }
 };
 
-// Word loaders give, for 4 k, the s16 pairs (k0, k2) and (k1, k3).
+// Word loaders give, for the first or second 4 k of a unit, the s16 pairs (k0, k2) and (k1, k3).
 template <typename Bytes>
 struct WideLoad {
   static constexpr size_t kUnitBytes = Bytes::kUnitBytes;
-  static void get(const uint8_t* p, const Tables& tables, I (&words)[4]) {
-    I first, second;
-    Bytes::get(p, tables, first, second);
-    const I mask = set1_16(255);
-    words[0] = and_i(first, mask);
-    words[1] = srl16<8>(first);
-    words[2] = and_i(second, mask);
-    words[3] = srl16<8>(second);
+  template <int half>
+  static void get(const uint8_t* p, const Tables& tables, I (&words)[2]) {
+    I codes[2];
+    Bytes::get(p, tables, codes[0], codes[1]);
+    words[0] = and_i(codes[half], set1_16(255));
+    words[1] = srl16<8>(codes[half]);
   }
 };
 
 struct Table16Load {
   static constexpr size_t kUnitBytes = 64;
-  static void get(const uint8_t* p, const Tables& tables, I (&words)[4]) {
-    I code[2];
-    NibbleLoad::get(p, tables, code[0], code[1]);
-    const I mask = set1_16(255), high_mask = set1_16(-256);
-    for (int i = 0; i < 2; ++i) {
-      const I low = shuffle8(tables.low, code[i]), high = shuffle8(tables.high, code[i]);
-      words[2 * i] = or_i(and_i(low, mask), sll16<8>(high));
-      words[2 * i + 1] = or_i(srl16<8>(low), and_i(high, high_mask));
-    }
+  template <int half>
+  static void get(const uint8_t* p, const Tables& tables, I (&words)[2]) {
+    I codes[2];
+    NibbleLoad::get(p, tables, codes[0], codes[1]);
+    const I low = shuffle8(tables.low, codes[half]), high = shuffle8(tables.high, codes[half]);
+    words[0] = or_i(and_i(low, set1_16(255)), sll16<8>(high));
+    words[1] = or_i(srl16<8>(low), and_i(high, set1_16(-256)));
   }
 };
 
 struct WordLoad {  // a panel of unpacked words
   static constexpr size_t kUnitBytes = 256;
-  static void get(const uint8_t* p, const Tables&, I (&words)[4]) {
-    for (int i = 0; i < 4; ++i) words[i] = load(p + 64 * i);
+  template <int half>
+  static void get(const uint8_t* p, const Tables&, I (&words)[2]) {
+    for (int i = 0; i < 2; ++i) words[i] = load(p + 128 * half + 64 * i);
   }
 };
 
@@ -115,17 +112,22 @@ inline void step_bytes(const uint8_t*& w, const uint8_t* acts, size_t stride, co
   }
 }
 
+template <typename Load, int T, int half>
+inline void half_unit_words(const uint8_t* w, const uint8_t* acts, size_t stride, const Tables& tables, I (&sum)[T]) {
+  I words[2];
+  Load::template get<half>(w, tables, words);
+  for (int i = 0; i < 2; ++i)
+    for (int t = 0; t < T; ++t)
+      sum[t] = dot_words(sum[t], words[i], broadcast4(acts + static_cast<size_t>(t) * stride + 8 * half + 4 * i));
+}
+
 template <typename Load, int T, int kStep>
 inline void step_words(const uint8_t*& w, const uint8_t* acts, size_t stride, const Tables& tables, I (&sum)[T]) {
   for (int u = 0; u < kStep / 8; ++u) {
-    I words[4];
-    Load::get(w, tables, words);
+    half_unit_words<Load, T, 0>(w, acts, stride, tables, sum);
+    half_unit_words<Load, T, 1>(w, acts, stride, tables, sum);
     w += Load::kUnitBytes;
-    for (int i = 0; i < 4; ++i) {
-      for (int t = 0; t < T; ++t)
-        sum[t] = dot_words(sum[t], words[i], broadcast4(acts + static_cast<size_t>(t) * stride));
-      acts += 4;
-    }
+    acts += 16;
   }
 }
 
@@ -241,9 +243,11 @@ void unpack(const CodeSpec& spec, const uint8_t* codes, size_t k, uint8_t* panel
   const Tables tables{broadcast16(spec.table), broadcast16(spec.table_high)};
   for (size_t i = 0; i < k; i += 8, codes += 64) {
     if (spec.form == CodeForm::kNibbleTable16) {
-      I words[4];
-      Table16Load::get(codes, tables, words);
-      for (int j = 0; j < 4; ++j) store(panel + 64 * j, words[j]);
+      I words[2];
+      Table16Load::get<0>(codes, tables, words);
+      for (int j = 0; j < 2; ++j) store(panel + 64 * j, words[j]);
+      Table16Load::get<1>(codes, tables, words);
+      for (int j = 0; j < 2; ++j) store(panel + 128 + 64 * j, words[j]);
       panel += 256;
     } else {
       I first, second;
@@ -295,8 +299,8 @@ void fp8_tile(const Fp8Args& d, size_t t0) {
       const F w0 = value(k), w1 = value(k + 1);
       for (int t = 0; t < T; ++t) {
         const float* xt = x + static_cast<size_t>(t) * d.x_stride + k;
-        even[t] = fmaf16(w0, set1f(xt[0]), even[t]);
-        odd[t] = fmaf16(w1, set1f(xt[1]), odd[t]);
+        even[t] = pin_f(fmaf16(w0, set1f(xt[0]), even[t]));
+        odd[t] = pin_f(fmaf16(w1, set1f(xt[1]), odd[t]));
       }
     }
     if (k < end) {
@@ -320,11 +324,8 @@ void fp8(const Fp8Args& d) {
       }
     }
   };
-  if constexpr (kMaxTokensFp8 >= 8) {
-    tiles.template operator()<8>();
-    tiles.template operator()<4>();
-  }
-  tiles.template operator()<2>();
+  if constexpr (kMaxTokensFp8 >= 8) tiles.template operator()<8>();
+  tiles.template operator()<3>();
   tiles.template operator()<1>();
 }
 
@@ -424,4 +425,9 @@ void widen(DType dtype, const uint8_t* src, size_t n, float* dst) {
     default:
       for (size_t i = 0; i < n; i += 8) put(i, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes(i))));
   }
+}
+
+void scale_groups(const float* factor, size_t n, float* values) {
+  const F f = loadf(factor);
+  for (size_t g = 0; g < n; ++g) storef(values + g * kLanes, mulf(f, loadf(values + g * kLanes)));
 }

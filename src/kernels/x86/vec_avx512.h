@@ -47,6 +47,14 @@ inline F fmaf16(F x, F y, F z) { return _mm512_fmadd_ps(x, y, z); }
 inline F to_float(I x) { return _mm512_cvtepi32_ps(x); }
 inline F from_half(__m256i h) { return _mm512_cvtph_ps(h); }
 
+// Keeps running sums in registers and in order, as in vec_avx2.h.
+inline I pin(I x) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(x));
+#endif
+  return x;
+}
+
 #if defined(FETTLE_VNNI)
 // acc (s32) += u8 x s8 over 4 k; never saturates.
 struct ByteSum {
@@ -60,10 +68,16 @@ inline I dot_words(I acc, I words, I acts) { return _mm512_dpwssd_epi32(acc, wor
 struct ByteSum {
   static constexpr bool kNarrow = true;  // 16-bit sums: only codes up to 31
   I sum;
-  void mac(I codes, I acts) { sum = add16(sum, _mm512_maddubs_epi16(codes, acts)); }
+  void mac(I codes, I acts) { sum = pin(add16(sum, _mm512_maddubs_epi16(codes, acts))); }
   I times(int factor) const { return madd16(sum, set1_16(factor)); }
 };
-inline I dot_words(I acc, I words, I acts) { return add32(acc, madd16(words, acts)); }
+inline I dot_words(I acc, I words, I acts) { return pin(add32(acc, madd16(words, acts))); }
 #endif
 // 32 registers: 16 sums leave room for codes, tables and addresses.
 inline constexpr int kMaxTokensBytes = 8, kMaxTokensSplit = 8, kMaxTokensWords = 8, kMaxTokensFp8 = 8;
+inline F pin_f(F x) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(x));
+#endif
+  return x;
+}

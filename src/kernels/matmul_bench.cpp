@@ -1,0 +1,160 @@
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "base/cpu.h"
+#include "kernels/matmul.h"
+#include "kernels/matmul_driver.h"
+#include "kernels/matmul_test_util.h"
+#include "kernels/roofline.h"
+
+// matmul/<format>/<mode>/<N>x<K>/M<m>: the weights of one run are cycled through a set larger than the last-level
+// cache, so that M=1 reads memory. `read_fraction` = weight bytes per second over the measured read bandwidth,
+// `peak_fraction` = operations per second over the peak of the instruction the kernel uses.
+// FETTLE_BENCH_THREADS sets the threads (default: all cores), FETTLE_ISA the level.
+namespace fettle::kernels {
+namespace {
+
+int bench_threads() {
+  const char* n = std::getenv("FETTLE_BENCH_THREADS");
+  return n ? std::max(1, std::atoi(n)) : available_cpus();
+}
+ThreadPool& pool() {
+  static ThreadPool p(bench_threads());
+  return p;
+}
+const Roofline& roofline() {
+  static const Roofline r = measure_roofline(pool(), active_isa());
+  return r;
+}
+
+struct Shape {
+  int64_t n, k;
+};
+
+// Enough copies of one prepared weight to exceed `kSetBytes`.
+struct WeightSet {
+  std::vector<PreparedWeight> weights;
+  WeightSet(const test::WeightCase& c) {
+    constexpr size_t kSetBytes = size_t{160} << 20;
+    const PackedWeight w = test::random_weight(c, 1);
+    do {
+      weights.push_back(prepare(w.codes.numel() * static_cast<int64_t>(dtype_bytes(w.codes.dtype())) > 0 &&
+                                        format_info(c.format).kind == CodeKind::kDense
+                                    ? dense_weight(w.codes.copy())
+                                    : w,
+                                pool()));
+    } while (weights.size() * weights[0].bytes() < kSetBytes);
+  }
+};
+
+double peak_of(Format format, ActMode mode) {
+  const Roofline& r = roofline();
+  const CodeKind kind = format_info(format).kind;
+  if (kind == CodeKind::kDense)
+    return format == Format::kBF16 && dense_kernels(active_isa()).act_form(DType::kBF16) == DenseForm::kBF16
+               ? r.bf16_gflops
+               : r.f32_gflops;
+  if (kind == CodeKind::kE4M3) return r.f32_gflops;
+  return mode == ActMode::kA8 ? r.int8_gops : r.int16_gops;
+}
+
+void run(benchmark::State& state, const test::WeightCase& c, ActMode mode, size_t m) {
+  static std::string cached;
+  static std::unique_ptr<WeightSet> set;
+  const std::string key = test::describe(c);
+  if (key != cached) {
+    set.reset();
+    set = std::make_unique<WeightSet>(c);
+    cached = key;
+  }
+  const auto n = static_cast<size_t>(c.rows), k = static_cast<size_t>(c.cols);
+  const std::vector<float> x = test::random_input(m, k, 2);
+  std::vector<float> y(m * n);
+  MatmulScratch scratch;
+  double best = 1e9;
+  size_t next = 0;
+  for (auto _ : state) {
+    const auto start = std::chrono::steady_clock::now();
+    matmul({x.data(), m, k}, set->weights[next], mode, pool(), scratch, {y.data(), m, n});
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    best = std::min(best, seconds);
+    state.SetIterationTime(seconds);
+    next = (next + 1) % set->weights.size();
+  }
+  const double gbs = static_cast<double>(set->weights[0].bytes()) / best * 1e-9;
+  const double gops = 2.0 * static_cast<double>(m * n * k) / best * 1e-9;
+  state.counters["best_us"] = best * 1e6;
+  state.counters["GB/s"] = gbs;
+  state.counters["read_fraction"] = gbs / roofline().read_gbs;
+  state.counters["GOP/s"] = gops;
+  state.counters["peak_fraction"] = gops / peak_of(c.format, mode);
+}
+
+void register_all() {
+  using enum Format;
+  const Shape shapes[] = {{2048, 2048}, {2048, 8192}, {8192, 2048}, {32000, 2048}};
+  struct Row {
+    const char* name;
+    Format format;
+    int64_t group;
+    DType scale;
+  };
+  const Row rows[] = {{"bf16", kBF16, 0, DType::kF32},
+                      {"f16", kF16, 0, DType::kF32},
+                      {"f32", kF32, 0, DType::kF32},
+                      {"int4_g64", kInt4, 64, DType::kBF16},
+                      {"int4_g128", kInt4, 128, DType::kBF16},
+                      {"nf4_g64", kNF4, 64, DType::kBF16},
+                      {"mxfp4", kMxfp4, 32, DType::kF32},
+                      {"nvfp4", kNvfp4, 16, DType::kF32},
+                      {"q4_0", kQ4_0, 32, DType::kF16},
+                      {"q4_k", kQ4_K, 32, DType::kF16},
+                      {"q6_k", kQ6_K, 16, DType::kF16},
+                      {"q8_0", kQ8_0, 32, DType::kF16},
+                      {"int8_channel", kInt8, 0, DType::kBF16},
+                      {"fp8_channel", kFp8, 0, DType::kF32}};
+  for (const Row& row : rows)
+    for (const Shape& shape : shapes)
+      for (const size_t m : {1, 4, 16, 256, 512})
+        for (const ActMode mode : {ActMode::kA16, ActMode::kA8}) {
+          const CodeKind kind = format_info(row.format).kind;
+          const bool float_acts = kind == CodeKind::kDense || kind == CodeKind::kE4M3;
+          if (float_acts && mode == ActMode::kA8) continue;
+          const test::WeightCase c{row.format, shape.n, shape.k, row.group == 0 ? shape.k : row.group, row.scale};
+          const std::string name = std::string("matmul/") + row.name + (mode == ActMode::kA8 ? "/a8/" : "/a16/") +
+                                   std::to_string(shape.n) + "x" + std::to_string(shape.k) + "/M" + std::to_string(m);
+          benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& s) { run(s, c, mode, m); })
+              ->UseManualTime()
+              ->Unit(benchmark::kMicrosecond);
+        }
+}
+
+}  // namespace
+
+void add_context() {
+  const Roofline& r = roofline();
+  benchmark::AddCustomContext("isa", std::string(isa_name(active_isa())));
+  benchmark::AddCustomContext("cpu", std::string(cpu_model()));
+  benchmark::AddCustomContext("threads", std::to_string(pool().size()));
+  benchmark::AddCustomContext("read_GB/s", std::to_string(r.read_gbs));
+  benchmark::AddCustomContext("f32_GFLOP/s", std::to_string(r.f32_gflops));
+  benchmark::AddCustomContext("int8_GOP/s", std::to_string(r.int8_gops));
+  benchmark::AddCustomContext("int16_GOP/s", std::to_string(r.int16_gops));
+  benchmark::AddCustomContext("bf16_GFLOP/s", std::to_string(r.bf16_gflops));
+}
+
+void register_benches() { register_all(); }
+
+}  // namespace fettle::kernels
+
+int main(int argc, char** argv) {
+  fettle::kernels::register_benches();
+  benchmark::Initialize(&argc, argv);
+  fettle::kernels::add_context();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
