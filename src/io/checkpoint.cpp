@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <variant>
 
@@ -80,12 +81,15 @@ std::vector<std::string> shard_names(const JsonReader& index) {
 // count tied weights twice are common.
 void check_index(const JsonReader& index, const std::vector<Container>& shards) {
   uint64_t total = 0;
-  for (const Container& c : shards)
-    for (const TensorEntry& e : entries_of(c)) total += e.bytes;
+  std::map<std::string, const SafetensorsFile*> by_name;
+  for (const Container& c : shards) {
+    const auto& file = std::get<SafetensorsFile>(c);
+    by_name.emplace(base_name(file.path()), &file);
+    for (const TensorEntry& e : file.entries()) total += e.bytes;
+  }
   for (const auto& [tensor, file] : index.at("weight_map").object()) {
-    const auto shard = std::find_if(shards.begin(), shards.end(),
-                                    [&](const Container& c) { return base_name(path_of(c)) == file.as_string(); });
-    if (shard == shards.end() || !std::get<SafetensorsFile>(*shard).find(tensor))
+    const auto shard = by_name.find(file.as_string());
+    if (shard == by_name.end() || !shard->second->find(tensor))
       fail(ErrorCode::kInput, "{}: weight_map: tensor \"{}\" is not in {}", index.source(), printable(tensor),
            printable(file.as_string()));
   }
