@@ -79,6 +79,8 @@ void cut(Rendered& rendered, size_t end) {
 
 }  // namespace
 
+RenderOptions::RenderOptions() = default;
+
 ChatTemplate ChatTemplate::parse(std::string source, std::string name) {
   ChatTemplate out;
   out.program_ = jinja::parse_template(source, name);

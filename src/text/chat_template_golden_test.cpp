@@ -79,6 +79,21 @@ TEST(ChatTemplateGolden, Synthetic) {
   }
 }
 
+// Our own templates with the answers of the reference implementation: tests/data/jinja/README.md.
+TEST(ChatTemplateGolden, ReferenceAnswers) {
+  for (const char* file : {"language.json", "whitespace.json"}) {
+    const std::string path = std::string(FETTLE_TEST_DATA) + "/jinja/" + file;
+    const Json vectors = parse_json_file(path);
+    const RenderOptions options = reference_options(vectors.find("now")->as_string());
+    ASSERT_GE(vectors.find("cases")->size(), 100u) << path;
+    for (const Json& item : vectors.find("cases")->as_array()) {
+      const std::string& source = item.find("template")->as_string();
+      SCOPED_TRACE(source);
+      check_case(source, *vectors.find("context"), item, options);
+    }
+  }
+}
+
 TEST(ChatTemplateGolden, PublishedTemplates) {
   if (!std::getenv("FETTLE_VECTORS_DIR"))
     GTEST_SKIP() << "published templates are used in place: set FETTLE_VECTORS_DIR";

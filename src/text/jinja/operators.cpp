@@ -132,19 +132,23 @@ Value subtract(Runtime& rt, const Value& a, const Value& b) {
   unsupported(rt, "-", a, b);
 }
 
+// unit, count times over; count > 0.
+Value repeat_text(Runtime& rt, const MarkedText& unit, Int count) {
+  if (count > Int{1} << 32) rt.check_text_size(static_cast<size_t>(-1));
+  const size_t total = static_cast<size_t>(count) * unit.size();
+  rt.check_text_size(total);
+  size_t runs = 0;
+  unit.for_each_run([&runs](std::string_view, bool) { ++runs; });
+  rt.step_elements(runs > 1 ? runs * static_cast<size_t>(count) : 0);
+  MarkedText out = unit;
+  while (out.size() * 2 <= total) out.append(MarkedText(out));
+  out.append(out.slice(0, total - out.size()));
+  return rt.text(std::move(out));
+}
+
 Value repeat(Runtime& rt, const Value& value, Int times) {
   const Int count = times < 0 ? 0 : times;
-  if (value.is_string()) {
-    const MarkedText& unit = value.text();
-    if (unit.empty() || count == 0) return rt.text("");
-    if (count > Int{1} << 32) rt.check_text_size(static_cast<size_t>(-1));
-    rt.check_text_size(static_cast<size_t>(count) * unit.size());
-    rt.step_elements(static_cast<size_t>(count));
-    MarkedText out;
-    for (Int i = 0; i < count; ++i) out.append(unit);
-    out.set_markup(unit.is_markup());
-    return rt.text(std::move(out));
-  }
+  if (value.is_string()) return value.text().empty() || count == 0 ? rt.text("") : repeat_text(rt, value.text(), count);
   const auto& unit = value.sequence().items;
   if (unit.empty() || count == 0) return rt.sequence(value.object()->type, {});
   if (count > Int{1} << 32) rt.grow(static_cast<size_t>(-1) / 2);
