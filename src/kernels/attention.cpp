@@ -30,24 +30,19 @@ struct SplitJob {
   size_t first_part, parts;
 };
 
-const detail::AttentionKernels& level_kernels() {
+detail::AttentionKernels level_kernels() {
 #if defined(__x86_64__)
-  switch (active_isa()) {
-    case Isa::kScalar:
-      break;
-    case Isa::kAvx2:
-      return detail::kAttentionAvx2;
-    case Isa::kAvx512:
-    case Isa::kAvx512Vnni:
-      return detail::kAttentionAvx512;
-    case Isa::kAvx512Bf16:
-      return detail::kAttentionAvx512;
+  if (active_isa() >= Isa::kAvx512) {
+    detail::AttentionKernels kernels = detail::kAttentionAvx512;
+    if (active_isa() >= Isa::kAvx512Bf16) kernels.bf16_dot = detail::kAttentionAvx512Bf16Dot;
+    return kernels;
   }
+  if (active_isa() == Isa::kAvx2) return detail::kAttentionAvx2;
 #endif
   return detail::kAttentionScalar;
 }
 
-// Visible slots of row i, before tree bits.
+// Visible slots of row i, before mask bits.
 KeyRange visible_slots(const AttnSequence& s, const AttnParams& p, size_t i) {
   const size_t position = s.positions.empty() ? s.first_position + i : s.positions[i];
   // Slots whose position is at most `limit`.
@@ -56,8 +51,8 @@ KeyRange visible_slots(const AttnSequence& s, const AttnParams& p, size_t i) {
     return static_cast<size_t>(std::upper_bound(s.kv.positions, s.kv.positions + s.kv.n_slots, limit) - s.kv.positions);
   };
   KeyRange r{0, s.kv.n_slots};
-  if (!s.tree_bits.empty())
-    r.end = std::min(r.end, s.tree_begin + 64);
+  if (!s.mask_bits.empty())
+    r.end = std::min(r.end, s.mask_begin + 64 * s.mask_words);
   else if (!s.key_limits.empty())
     r.end = std::min<size_t>(r.end, s.key_limits[i]);
   else if (p.causal)
@@ -78,16 +73,16 @@ void check_shapes(const AttnSequence& s, const AttnParams& p, MatView<const floa
   FETTLE_CHECK(!lse.data || (lse.cols == p.heads && s.first_row + s.n_rows <= lse.rows));
   FETTLE_CHECK(s.positions.empty() || s.positions.size() == s.n_rows);
   FETTLE_CHECK(s.key_limits.empty() || s.key_limits.size() == s.n_rows);
-  FETTLE_CHECK(s.tree_bits.empty() || s.tree_bits.size() == s.n_rows);
+  FETTLE_CHECK(s.mask_bits.empty() || s.mask_bits.size() == s.n_rows * s.mask_words);
   FETTLE_CHECK(p.sinks.empty() || p.sinks.size() == p.heads);
-  FETTLE_CHECK(p.key_block % kTileSlots == 0 && p.key_block > 0 && p.key_block <= detail::kMaxKeyBlock);
+  FETTLE_CHECK(p.key_block > 0 && p.key_block <= detail::kMaxKeyBlock);
   FETTLE_CHECK(p.segment % p.key_block == 0);
-  FETTLE_CHECK(!s.blocks || s.blocks->key_block % kTileSlots == 0);
+  FETTLE_CHECK(!s.blocks || (s.blocks->key_block > 0 && s.blocks->query_block > 0));
 }
 
 size_t scratch_floats(const PageLayout& layout) {
   const size_t rows = detail::kTileRows, values = detail::padded16(layout.value_dim);
-  return rows * layout.head_dim + detail::kMaxKeyBlock * (layout.head_dim + values) +
+  return rows * layout.head_dim + detail::kBlockSlots * (layout.head_dim + values) +
          rows * (detail::kScoreStride + detail::kScoreStride / 2) + 2 * rows * values + 5 * rows + 16 * 12;
 }
 
@@ -101,8 +96,8 @@ TileScratch carve(std::span<float> memory, const PageLayout& layout, bool stats)
   const size_t rows = detail::kTileRows, values = detail::padded16(layout.value_dim);
   TileScratch s;
   s.q = take(rows * layout.head_dim);
-  s.k = take(detail::kMaxKeyBlock * layout.head_dim);
-  s.v = take(detail::kMaxKeyBlock * values);
+  s.k = take(detail::kBlockSlots * layout.head_dim);
+  s.v = take(detail::kBlockSlots * values);
   s.scores = take(rows * detail::kScoreStride);
   s.weights = reinterpret_cast<uint32_t*>(take(rows * detail::kScoreStride / 2));
   for (RowStates* state : {&s.state, &s.running}) {
@@ -178,8 +173,9 @@ void AttnScratch::Impl::add_jobs(const AttnSequence& s, const AttnParams& p, std
         job.tokens = last - first;
         job.group = std::min(part, group - g);
         job.ranges = &seq_ranges[first];
-        if (!s.tree_bits.empty()) job.tree_bits = &s.tree_bits[first];
-        job.tree_begin = s.tree_begin;
+        if (!s.mask_bits.empty()) job.mask_bits = &s.mask_bits[first * s.mask_words];
+        job.mask_words = s.mask_words;
+        job.mask_begin = s.mask_begin;
         if (s.blocks) {
           const size_t block = first / s.blocks->query_block;
           FETTLE_CHECK(block + 1 < s.blocks->row_begin.size());
@@ -262,8 +258,9 @@ void AttnScratch::Impl::split_long_jobs(const AttnParams& p, size_t threads) {
   costs = std::move(all_costs);
 }
 
-void attention(std::span<const AttnSequence> sequences, const AttnParams& params, MatView<const float> q,
-               ThreadPool& pool, AttnScratch& scratch, MatView<float> out, MatView<float> lse, const AttnStats* stats) {
+void detail::attention_with(const AttentionKernels& kernels, std::span<const AttnSequence> sequences,
+                            const AttnParams& params, MatView<const float> q, ThreadPool& pool, AttnScratch& scratch,
+                            MatView<float> out, MatView<float> lse, const AttnStats* stats) {
   AttnScratch::Impl& s = scratch.impl();
   size_t rows = 0, floats = 0;
   for (const AttnSequence& seq : sequences) {
@@ -292,7 +289,6 @@ void attention(std::span<const AttnSequence> sequences, const AttnParams& params
   std::iota(s.order.begin(), s.order.end(), size_t{0});
   std::stable_sort(s.order.begin(), s.order.end(), [&](size_t a, size_t b) { return s.costs[a] > s.costs[b]; });
 
-  const detail::AttentionKernels& kernels = level_kernels();
   pool.parallel_for(s.jobs.size(), [&](size_t i) {
     const TileJob& job = s.jobs[s.order[i]];
     const DType dtype = job.kv->layout.dtype;
@@ -309,6 +305,11 @@ void attention(std::span<const AttnSequence> sequences, const AttnParams& params
     const SplitJob& split = s.splits[i];
     kernels.fold(split.whole, {s.parts.data() + split.first_part, split.parts});
   });
+}
+
+void attention(std::span<const AttnSequence> sequences, const AttnParams& params, MatView<const float> q,
+               ThreadPool& pool, AttnScratch& scratch, MatView<float> out, MatView<float> lse, const AttnStats* stats) {
+  detail::attention_with(level_kernels(), sequences, params, q, pool, scratch, out, lse, stats);
 }
 
 void combine_attention(size_t parts, std::span<const float> partial_out, std::span<const float> partial_lse,

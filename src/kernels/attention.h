@@ -33,7 +33,7 @@ struct KvView {
 // the mask says.
 struct BlockList {
   size_t query_block = 128;             // query rows of the sequence per entry of row_begin
-  size_t key_block = 128;               // slots, a multiple of 16
+  size_t key_block = 128;               // slots
   std::span<const uint32_t> row_begin;  // [query blocks + 1]
   std::span<const uint32_t> columns;    // key block indices
 };
@@ -45,10 +45,13 @@ struct AttnSequence {
   uint32_t first_position = 0;           // of the first row; the rest follow, unless `positions` says otherwise
   std::span<const uint32_t> positions;   // empty, or [n_rows]
   std::span<const uint32_t> key_limits;  // empty, or [n_rows]: row i sees slots < key_limits[i] (replaces causal)
-  // Draft trees: bit b of tree_bits[i] makes slot tree_begin + b visible to row i; slots before tree_begin are the
-  // context, visible to all, slots from tree_begin + 64 on to none. Replaces causal.
-  std::span<const uint64_t> tree_bits;
-  size_t tree_begin = 0;
+  // Draft trees and other irregular masks: bit b of word w of row i (mask_bits[i * mask_words + w]) makes slot
+  // mask_begin
+  // + 64 w + b visible; slots before mask_begin are the context, visible to all rows, slots after the last word hidden.
+  // Replaces causal.
+  std::span<const uint64_t> mask_bits;
+  size_t mask_words = 1;
+  size_t mask_begin = 0;
   const BlockList* blocks = nullptr;
   size_t slot_begin = 0;  // only slots in [slot_begin, slot_end) are attended: partial results for a later merge
   size_t slot_end = SIZE_MAX;
@@ -69,7 +72,7 @@ struct AttnParams {
   std::span<const float> sinks;  // empty, or [heads]: a logit that takes part in the sum only
   AttnMath math = AttnMath::kAuto;
   float rescale_threshold = 8;  // log2 units: smaller growth of the row maximum keeps the old reference; 0 = never keep
-  size_t key_block = 128;       // slots per online-softmax step, multiple of 16, at most 128
+  size_t key_block = 128;       // slots per online-softmax step, at most 128; fastest as a multiple of 16
   size_t segment = 512;         // slots per independently computed part, merged in order; multiple of key_block;
                                 // 0 = one part whatever the length
 };

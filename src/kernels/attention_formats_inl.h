@@ -5,6 +5,7 @@ namespace fettle::kernels::detail {
 
 template <class V>
 struct PageF32 {
+  static constexpr bool kDot = false;
   static constexpr size_t kUnit = 1;
   using Raw = typename V::F;
   static FETTLE_INLINE Raw load(const std::byte* p) { return V::load(reinterpret_cast<const float*>(p)); }
@@ -16,6 +17,7 @@ struct PageF32 {
 
 template <class V>
 struct PageBf16 {
+  static constexpr bool kDot = false;
   static constexpr size_t kUnit = 2;
   using Raw = typename V::I;
   static FETTLE_INLINE Raw load(const std::byte* p) { return V::load_int(p); }
@@ -28,9 +30,16 @@ struct PageBf16 {
   }
 };
 
+// Multiplied by BF16 dot products; V::dot_bf16 takes the raw pairs.
+template <class V>
+struct PageBf16Dot : PageBf16<V> {
+  static constexpr bool kDot = true;
+};
+
 // Unscaled codes.
 template <class V>
 struct PageI8 {
+  static constexpr bool kDot = false;
   static constexpr size_t kUnit = 4;
   using Raw = typename V::I;
   // Flipping the sign bit makes code + 128 unsigned.

@@ -21,6 +21,7 @@ class TileRunner {
         bf16_math_(bf16_math),
         rows_(job.rows()),
         dims_(kv_.layout.head_dim),
+        pairs_((dims_ + 1) / 2),
         chunks_((kv_.layout.value_dim + 15) / 16),
         out_stride_(16 * chunks_),
         c_(exponent_scale(*job.params)) {}
@@ -28,7 +29,7 @@ class TileRunner {
   void run() {
     load_queries();
     size_t first = SIZE_MAX, last = 0;
-    uniform_ = job_.tree_bits == nullptr;
+    uniform_ = job_.mask_bits == nullptr;
     for (size_t i = 0; i < job_.tokens; ++i) {
       const KeyRange r = job_.ranges[i];
       if (r.begin < r.end) {
@@ -68,16 +69,28 @@ class TileRunner {
   void load_queries() {
     for (size_t r = 0; r < rows_; ++r) {
       const float* from = job_.q + r / job_.group * job_.q_stride + r % job_.group * dims_;
+      if constexpr (Page::kDot) {
+        pack_query(from, reinterpret_cast<uint32_t*>(s_.q) + r * pairs_);
+        continue;
+      }
       float* to = s_.q + r * dims_;
       if (!bf16_math_) {
         std::memcpy(to, from, dims_ * sizeof(float));
         continue;
       }
-      for (size_t d = 0; d < dims_; ++d) {
-        const uint32_t bits = std::bit_cast<uint32_t>(from[d]);
-        const uint32_t rounded = from[d] == from[d] ? bits + 0x7FFF + (bits >> 16 & 1) : bits | 0x400000;
-        to[d] = std::bit_cast<float>(rounded & 0xFFFF0000u);
-      }
+      for (size_t d = 0; d < dims_; ++d) to[d] = std::bit_cast<float>(static_cast<uint32_t>(bf16_bits(from[d])) << 16);
+    }
+  }
+
+  static uint16_t bf16_bits(float x) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x);
+    return static_cast<uint16_t>((x == x ? bits + 0x7FFF + (bits >> 16 & 1) : bits | 0x400000) >> 16);
+  }
+  // Dimensions 2 i and 2 i + 1 in the low and high half; a missing last one is 0.
+  void pack_query(const float* from, uint32_t* to) const {
+    for (size_t i = 0; i < pairs_; ++i) {
+      const uint32_t second = 2 * i + 1 < dims_ ? bf16_bits(from[2 * i + 1]) : 0;
+      to[i] = bf16_bits(from[2 * i]) | second << 16;
     }
   }
 
@@ -108,11 +121,11 @@ class TileRunner {
     }
   }
 
-  // Visible slots of a token inside the block, relative to its first slot.
+  // Visible slots of a token inside the block, relative to the block's first tile.
   KeyRange in_block(size_t token) const {
     const KeyRange r = job_.ranges[token];
-    const size_t begin = std::clamp(r.begin, block_begin_, block_end_),
-                 end = std::clamp(r.end, block_begin_, block_end_);
+    const size_t begin = std::clamp(r.begin, piece_begin_, block_end_),
+                 end = std::clamp(r.end, piece_begin_, block_end_);
     return begin < end ? KeyRange{begin - block_begin_, end - block_begin_} : KeyRange{0, 0};
   }
   // Union of the visible slots of rows [row, row + n).
@@ -128,14 +141,17 @@ class TileRunner {
   }
 
   void run_block(size_t begin, size_t end) {
-    block_begin_ = begin;
+    piece_begin_ = begin;
+    block_begin_ = begin / kTileSlots * kTileSlots;
     block_end_ = end;
     union_ = in_block(0, rows_);
     if (union_.begin >= union_.end) return;
     first_tile_ = union_.begin / kTileSlots;
     last_tile_ = (union_.end + kTileSlots - 1) / kTileSlots;
     locate_tiles();
-    if (uniform_ && rows_ <= kDirectRows)
+    if constexpr (Page::kDot)
+      dot_block();
+    else if (uniform_ && rows_ <= kDirectRows)
       direct_block();
     else
       gathered_block();
@@ -164,10 +180,9 @@ class TileRunner {
     r.last_tile = tiles.end;
     r.begin = visible.begin;
     r.end = visible.end;
-    if (job_.tree_bits) {
-      r.tree = true;
-      r.tree_bits = job_.tree_bits[token];
-      r.tree_begin = static_cast<ptrdiff_t>(job_.tree_begin) - static_cast<ptrdiff_t>(block_begin_);
+    if (job_.mask_bits) {
+      r.mask_bits = job_.mask_bits + token * job_.mask_words;
+      r.mask_begin = static_cast<ptrdiff_t>(job_.mask_begin) - static_cast<ptrdiff_t>(block_begin_);
     }
     if (Page::kUnit == 4) {
       r.k_scales = k_scales_.data();
@@ -178,13 +193,24 @@ class TileRunner {
     r.c = c_;
     r.threshold = job_.params->rescale_threshold;
     float &m = state_.reference[row], &l = state_.sum[row];
-    const SoftmaxResult result = bf16_math_ ? softmax_row<V, 3, true>(r, m, l) : softmax_row<V, 5, false>(r, m, l);
+    const bool empty_before = m == -std::numeric_limits<float>::infinity();
+    const SoftmaxResult result = step_row(r, m, l);
     if (result.factor != 1.0f && result.step == RowStep::kRescaled) {
       const auto factor = V::set(result.factor);
       float* out = state_.out + row * out_stride_;
       for (size_t c = 0; c < chunks_; ++c) V::store(out + 16 * c, V::mul(V::load(out + 16 * c), factor));
     }
-    if (s_.rescales && result.factor < 1.0f && block_begin_ >= job_.params->key_block) ++s_.rescales[row];
+    // By the published count an empty state is rescaled (by 0) at every block after the first.
+    if (s_.rescales && (empty_before || result.factor < 1.0f) && piece_begin_ >= job_.params->key_block)
+      ++s_.rescales[row];
+    if constexpr (Page::kDot)
+      for (size_t t = tiles.begin; t < tiles.end; ++t)
+        V::store_bf16(s_.weights + row * (kScoreStride / 2) + 8 * t, V::load(r.scores + 16 * t));
+  }
+  // BF16 dot products round the weights themselves.
+  SoftmaxResult step_row(const SoftmaxRow& r, float& m, float& l) const {
+    if constexpr (Page::kDot) return softmax_row<V, 3, false>(r, m, l);
+    return bf16_math_ ? softmax_row<V, 3, true>(r, m, l) : softmax_row<V, 5, false>(r, m, l);
   }
 
   // Vectors beside each other for R rows: enough independent sums to hide the latency of an FMA.
@@ -227,11 +253,64 @@ class TileRunner {
                                   row_bytes, first, last, state_.out + row * out_stride_ + 16 * c, out_stride_);
   }
 
+  // BF16 dot products read pages as they are, for any number of rows.
+  void dot_block() {
+    constexpr size_t kRows = V::kRows, kColumns = V::kColumns;
+    const uint32_t* q = reinterpret_cast<const uint32_t*>(s_.q);
+    std::array<KeyRange, kTileRows / kRows + 1> group_ranges;
+    for (size_t row = 0; row < rows_; row += kRows)
+      group_ranges[row / kRows] = in_block(row, std::min(kRows, rows_ - row));
+    for (size_t t = first_tile_; t < last_tile_; t += kColumns) {
+      const size_t n = std::min(kColumns, last_tile_ - t);
+      for_row_groups<kRows>(
+          rows_, [&]<size_t R>(size_t row) __attribute__((always_inline)) {
+            const KeyRange seen = group_ranges[row / kRows];
+            if (seen.begin >= 16 * (t + n) || seen.end <= 16 * t) return;
+            const auto scores = [&]<size_t T>(size_t tile) __attribute__((always_inline)) {
+              score_tiles_dot<V, R, T>(q + row * pairs_, pairs_, &k_tiles_[tile], pairs_,
+                                       s_.scores + row * kScoreStride + 16 * tile, kScoreStride);
+            };
+            if (n == kColumns) return scores.template operator()<kColumns>(t);
+            for (size_t i = 0; i < n; ++i) scores.template operator()<1>(t + i);
+          });
+    }
+    for_row_groups<kRows>(
+        rows_, [&]<size_t R>(size_t row) __attribute__((always_inline)) {
+          const KeyRange seen = group_ranges[row / kRows];
+          if (seen.begin >= seen.end) return;
+          for (size_t i = 0; i < R; ++i) softmax(row + i, {seen.begin / 16, (seen.end + 15) / 16});
+        });
+    if (!uniform_ && !gather_values<false>()) {
+      gather_values<true>();
+      return add_values_one_by_one();
+    }
+    // One pass over V per step of rows: a decode step goes tile by tile, so that pages stream from memory in order;
+    // with many rows the block is in cache and outputs stay in registers over all its tiles.
+    const size_t step = rows_ <= kDirectRows ? 1 : last_tile_ - first_tile_;
+    for (size_t t = first_tile_; t < last_tile_; t += step)
+      for (size_t c = 0; c < chunks_; c += kColumns) {
+        const size_t n = std::min(kColumns, chunks_ - c);
+        for_row_groups<kRows>(
+            rows_, [&]<size_t R>(size_t row) __attribute__((always_inline)) {
+              const KeyRange seen = group_ranges[row / kRows];
+              const size_t first = std::max(seen.begin, 16 * t), last = std::min(seen.end, 16 * (t + step));
+              if (first >= last) return;
+              const auto values = [&]<size_t C>(size_t chunk) __attribute__((always_inline)) {
+                add_value_tiles_dot<V, R, C>(s_.weights + row * (kScoreStride / 2), kScoreStride / 2, v_tiles_.data(),
+                                             64 * chunk, kv_.layout.value_dim * 4, first, last,
+                                             state_.out + row * out_stride_ + 16 * chunk, out_stride_);
+              };
+              if (n == kColumns) return values.template operator()<kColumns>(c);
+              for (size_t i = 0; i < n; ++i) values.template operator()<1>(c + i);
+            });
+      }
+  }
+
   // Many rows: K and V of the block as f32, then register-blocked products over groups of 6 rows.
   void gathered_block() {
-    constexpr size_t kRows = 6, kColumns = V::kColumns;
+    constexpr size_t kRows = V::kRows, kColumns = V::kColumns;
     gather_keys();
-    const bool finite = gather_values();
+    const bool finite = gather_values<true>();
     std::array<KeyRange, kTileRows / kRows + 1> group_ranges;
     for (size_t row = 0; row < rows_; row += kRows)
       group_ranges[row / kRows] = in_block(row, std::min(kRows, rows_ - row));
@@ -270,7 +349,7 @@ class TileRunner {
   }
   template <size_t R, size_t C>
   void gathered_values(size_t row, size_t c, KeyRange seen) {
-    add_value_block<V, R, C>(s_.scores + row * kScoreStride, kScoreStride, s_.v + c * kMaxKeyBlock * 16, seen.begin,
+    add_value_block<V, R, C>(s_.scores + row * kScoreStride, kScoreStride, s_.v + c * kBlockSlots * 16, seen.begin,
                              seen.end, state_.out + row * out_stride_ + 16 * c, out_stride_);
   }
 
@@ -291,10 +370,15 @@ class TileRunner {
     }
   }
 
-  // False when a value of the gathered slots is not finite: then hidden slots must be skipped one by one, because
+  // False when a value of the visible slots is not finite: then hidden slots must be skipped one by one, because
   // 0 * NaN is NaN.
+  template <bool kStore>
   bool gather_values() {
     const size_t row_bytes = kv_.layout.value_dim * 4;
+    // Lanes past the last dimension hold whatever follows in the page.
+    alignas(64) uint32_t lanes[16];
+    for (size_t i = 0; i < 16; ++i) lanes[i] = 16 * (chunks_ - 1) + i < kv_.layout.value_dim ? 0xFFFFFFFFu : 0;
+    const auto keep_last = V::load_int(lanes), keep_all = V::set_int(0xFFFFFFFFu);
     auto probe = V::zero();
     for (size_t t = first_tile_; t < last_tile_; ++t) {
       const size_t first = std::max(union_.begin, 16 * t) - 16 * t, last = std::min(union_.end, 16 * t + 16) - 16 * t;
@@ -304,8 +388,9 @@ class TileRunner {
           unrolled<Page::kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
             const auto value = Page::template get<kIndex>(raw);
             const size_t slot = unit * Page::kUnit + kIndex;
-            if (slot >= first && slot < last) probe = V::fma(value, V::zero(), probe);
-            V::store(s_.v + (c * kMaxKeyBlock + 16 * t + slot) * 16, value);
+            const auto checked = V::from_bits(V::and_int(V::bits(value), c + 1 == chunks_ ? keep_last : keep_all));
+            if (slot >= first && slot < last) probe = V::fma(checked, V::zero(), probe);
+            if constexpr (kStore) V::store(s_.v + (c * kBlockSlots + 16 * t + slot) * 16, value);
           });
         }
     }
@@ -320,7 +405,7 @@ class TileRunner {
         if (weights[slot] == 0) continue;
         for (size_t c = 0; c < chunks_; ++c) {
           float* out = state_.out + row * out_stride_ + 16 * c;
-          V::store(out, V::fma(V::set(weights[slot]), V::load(s_.v + (c * kMaxKeyBlock + slot) * 16), V::load(out)));
+          V::store(out, V::fma(V::set(weights[slot]), V::load(s_.v + (c * kBlockSlots + slot) * 16), V::load(out)));
         }
       }
     }
@@ -394,14 +479,15 @@ class TileRunner {
   const KvView& kv_;
   const TileScratch s_;
   const bool bf16_math_;
-  const size_t rows_, dims_, chunks_, out_stride_;
+  const size_t rows_, dims_, pairs_, chunks_, out_stride_;
   const float c_;
   bool uniform_ = false;
   RowStates state_ = s_.state, running_ = s_.running;
-  size_t block_begin_ = 0, block_end_ = 0, first_tile_ = 0, last_tile_ = 0;
+  // The key block at hand: slots [piece_begin_, block_end_), tiles counted from block_begin_.
+  size_t piece_begin_ = 0, block_begin_ = 0, block_end_ = 0, first_tile_ = 0, last_tile_ = 0;
   KeyRange union_;
-  std::array<const std::byte*, kMaxKeyBlock / kTileSlots> k_tiles_{}, v_tiles_{}, f32_tiles_{};
-  std::array<const float*, kMaxKeyBlock / kTileSlots> k_scales_{}, v_scales_{};
+  std::array<const std::byte*, kBlockTiles> k_tiles_{}, v_tiles_{}, f32_tiles_{};
+  std::array<const float*, kBlockTiles> k_scales_{}, v_scales_{};
 };
 
 template <class V, class Page>

@@ -85,7 +85,7 @@ FETTLE_INLINE void add_value_tile(const float* weights, size_t weight_stride, co
   }
 }
 
-// The same over slots [first, last) of a whole key block whose V was gathered as [chunk][kMaxKeyBlock][16].
+// The same over slots [first, last) of a whole key block whose V was gathered as [chunk][kBlockSlots][16].
 template <class V, size_t R, size_t C>
 FETTLE_INLINE void add_value_block(const float* weights, size_t weight_stride, const float* v, size_t first,
                                    size_t last, float* out, size_t out_stride) {
@@ -99,12 +99,76 @@ FETTLE_INLINE void add_value_block(const float* weights, size_t weight_stride, c
   for (size_t slot = first; slot < last; ++slot) {
     F value[C];
     FETTLE_UNROLL
-    for (size_t c = 0; c < C; ++c) value[c] = V::load(v + (c * kMaxKeyBlock + slot) * 16);
+    for (size_t c = 0; c < C; ++c) value[c] = V::load(v + (c * kBlockSlots + slot) * 16);
     FETTLE_UNROLL
     for (size_t r = 0; r < R; ++r) {
       const F weight = V::set(weights[r * weight_stride + slot]);
       FETTLE_UNROLL
       for (size_t c = 0; c < C; ++c) acc[r][c] = V::fma(weight, value[c], acc[r][c]);
+    }
+  }
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) V::store(out + r * out_stride + 16 * c, acc[r][c]);
+  }
+}
+
+// Scores by BF16 dot products; q: [R][pairs] of two rounded dimensions each. One chain of pair products per score.
+template <class V, size_t R, size_t T>
+FETTLE_INLINE void score_tiles_dot(const uint32_t* q, size_t q_stride, const std::byte* const* tiles, size_t pairs,
+                                   float* scores, size_t score_stride) {
+  typename V::F acc[R][T];
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) acc[r][t] = V::zero();
+  }
+  for (size_t i = 0; i < pairs; ++i) {
+    typename V::I key[T];
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) key[t] = V::load_int(tiles[t] + 64 * i);
+    FETTLE_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      const auto x = V::set_int(q[r * q_stride + i]);
+      FETTLE_UNROLL
+      for (size_t t = 0; t < T; ++t) acc[r][t] = V::dot_bf16(acc[r][t], x, key[t]);
+    }
+  }
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t t = 0; t < T; ++t) V::store(scores + r * score_stride + 16 * t, acc[r][t]);
+  }
+}
+
+// out[r][0 .. 16 C) += weights . values over slots [first, last) of a block, by BF16 dot products of slot pairs.
+//   weights: [R] rows of pairs; tiles: the block's V tiles; chunk_bytes: the wanted dimensions' offset in a unit.
+template <class V, size_t R, size_t C>
+FETTLE_INLINE void add_value_tiles_dot(const uint32_t* weights, size_t weight_stride, const std::byte* const* tiles,
+                                       size_t chunk_bytes, size_t row_bytes, size_t first, size_t last, float* out,
+                                       size_t out_stride) {
+  typename V::F acc[R][C];
+  FETTLE_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) acc[r][c] = V::load(out + r * out_stride + 16 * c);
+  }
+  for (size_t pair = first / 2; 2 * pair < last; ++pair) {
+    const std::byte* row = tiles[pair / 8] + pair % 8 * row_bytes + chunk_bytes;
+    typename V::I value[C];
+    FETTLE_UNROLL
+    for (size_t c = 0; c < C; ++c) value[c] = V::load_int(row + 64 * c);
+    if (2 * pair < first || 2 * pair + 2 > last) {  // half of the pair lies outside: its bytes may be anything
+      const auto keep = V::set_int((2 * pair < first ? 0u : 0xFFFFu) | (2 * pair + 2 > last ? 0u : 0xFFFF0000u));
+      FETTLE_UNROLL
+      for (size_t c = 0; c < C; ++c) value[c] = V::and_int(value[c], keep);
+    }
+    FETTLE_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      const auto weight = V::set_int(weights[r * weight_stride + pair]);
+      FETTLE_UNROLL
+      for (size_t c = 0; c < C; ++c) acc[r][c] = V::dot_bf16(acc[r][c], weight, value[c]);
     }
   }
   FETTLE_UNROLL

@@ -9,10 +9,9 @@ namespace fettle::kernels::detail {
 struct SoftmaxRow {
   float* scores = nullptr;
   size_t first_tile = 0, last_tile = 0;
-  size_t begin = 0, end = 0;  // visible slots, inside the tiles; none when begin >= end
-  uint64_t tree_bits = 0;     // visibility of slots [tree_begin, tree_begin + 64) when tree is set
-  bool tree = false;
-  ptrdiff_t tree_begin = 0;                // relative to the block, may be negative
+  size_t begin = 0, end = 0;               // visible slots, inside the tiles; none when begin >= end
+  const uint64_t* mask_bits = nullptr;     // visibility of slots from mask_begin on, or null
+  ptrdiff_t mask_begin = 0;                // relative to the block, may be negative
   const float* const* k_scales = nullptr;  // I8 pages: per tile of the block 16 scales, or null
   const float* const* v_scales = nullptr;
   float softcap = 0, softcap_scale = 0;
@@ -54,11 +53,11 @@ inline void mask_scores(const SoftmaxRow& row) {
     }
   for (size_t j = 16 * row.first_tile; j < row.begin; ++j) s[j] = kHidden;
   for (size_t j = row.end; j < 16 * row.last_tile; ++j) s[j] = kHidden;
-  if (!row.tree) return;
-  const ptrdiff_t from = std::max(row.tree_begin, static_cast<ptrdiff_t>(row.begin));
+  if (!row.mask_bits) return;
+  const ptrdiff_t from = std::max(row.mask_begin, static_cast<ptrdiff_t>(row.begin));
   for (ptrdiff_t j = from; j < static_cast<ptrdiff_t>(row.end); ++j) {
-    const ptrdiff_t bit = j - row.tree_begin;
-    if (bit >= 64 || !(row.tree_bits >> bit & 1)) s[j] = kHidden;
+    const ptrdiff_t bit = j - row.mask_begin;
+    if (!(row.mask_bits[bit / 64] >> (bit % 64) & 1)) s[j] = kHidden;
   }
 }
 

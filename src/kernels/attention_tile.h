@@ -17,9 +17,11 @@ namespace fettle::kernels::detail {
 
 constexpr size_t kMaxKeyBlock = 128;
 constexpr size_t kTileRows = 96;  // query rows per work item; with a block of 128 keys it fits 512 KiB of L2
-constexpr size_t kScoreStride = kMaxKeyBlock + 16;  // rows start on different cache sets
+// A block that does not start on a tile touches one tile more; the stride also spreads rows over cache sets.
+constexpr size_t kBlockTiles = kMaxKeyBlock / kTileSlots + 1, kBlockSlots = kBlockTiles * kTileSlots;
+constexpr size_t kScoreStride = kBlockSlots;
 
-// Slots [begin, end) one token may see, before tree bits.
+// Slots [begin, end) one token may see, before mask bits.
 struct KeyRange {
   size_t begin = 0, end = 0;
 };
@@ -39,9 +41,9 @@ struct TileJob {
   const float* q = nullptr;  // first token, first head of the group
   size_t q_stride = 0;       // floats between tokens
   size_t tokens = 0, group = 0;
-  const KeyRange* ranges = nullptr;  // [tokens]
-  const uint64_t* tree_bits = nullptr;
-  size_t tree_begin = 0;
+  const KeyRange* ranges = nullptr;     // [tokens]
+  const uint64_t* mask_bits = nullptr;  // [tokens][mask_words] or null
+  size_t mask_words = 0, mask_begin = 0;
   bool sparse = false;  // only these blocks of column_slots slots
   std::span<const uint32_t> columns;
   size_t column_slots = 0;
@@ -64,9 +66,9 @@ struct TileJob {
 
 // Memory of one work item, carved by the driver.
 struct TileScratch {
-  float* q = nullptr;           // [rows][head_dim], or BF16 pairs
-  float* k = nullptr;           // [kMaxKeyBlock / 16][head_dim][16]
-  float* v = nullptr;           // [padded value_dim / 16][kMaxKeyBlock][16]
+  float* q = nullptr;           // [rows][head_dim] f32, or BF16 pairs
+  float* k = nullptr;           // [kBlockTiles][head_dim][16]
+  float* v = nullptr;           // [padded value_dim / 16][kBlockSlots][16]
   float* scores = nullptr;      // [rows][kScoreStride]
   uint32_t* weights = nullptr;  // [rows][kScoreStride / 2] BF16 pairs
   RowStates state, running;
@@ -83,8 +85,14 @@ struct AttentionKernels {
 
 extern const AttentionKernels kAttentionScalar;
 #if defined(__x86_64__)
-extern const AttentionKernels kAttentionAvx2, kAttentionAvx512, kAttentionAvx512Bf16;
+extern const AttentionKernels kAttentionAvx2, kAttentionAvx512;
+extern const TileKernel kAttentionAvx512Bf16Dot;  // the one kernel that level adds
 #endif
+
+// attention() with the kernels of a given level.
+void attention_with(const AttentionKernels& kernels, std::span<const AttnSequence> sequences, const AttnParams& params,
+                    MatView<const float> q, ThreadPool& pool, AttnScratch& scratch, MatView<float> out,
+                    MatView<float> lse, const AttnStats* stats);
 
 inline size_t padded16(size_t n) { return (n + 15) / 16 * 16; }
 

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "base/random.h"
+#include "kernels/emulated_levels.h"
 #include "kernels/exp2.h"
 #include "kernels/isa_test_util.h"
 #include "kernels/norm.h"
@@ -302,6 +303,35 @@ TEST(Elementwise, AllLevelsGiveEqualBits) {
       results.push_back(y);
     });
     for (const auto& r : results) EXPECT_EQ(std::memcmp(r.data(), results[0].data(), r.size() * 4), 0);
+  }
+}
+
+TEST(Elementwise, EmulatedAvx512GivesTheBitsOfTheReference) {
+  if (supported_isas().size() < 2) GTEST_SKIP() << "needs AVX2";
+  const auto& wide = test::kEmulatedElementwise;
+  for (size_t n : kSizes) {
+    const auto x = normals(n, n, 3), w = normals(n, n + 1);
+    std::vector<float> want(n), got(n);
+    const auto same = [&] { return std::memcmp(want.data(), got.data(), n * 4) == 0; };
+    rms_norm({x.data(), 1, n}, w, 1e-6f, NormWeight::kOnePlus, {want.data(), 1, n});
+    wide.rms_norm(x.data(), w.data(), 1e-6f, NormWeight::kOnePlus, n, got.data());
+    EXPECT_TRUE(same());
+    gated_activation({x.data(), 1, n}, {w.data(), 1, n}, Gate::kSilu, {want.data(), 1, n});
+    wide.gated(x.data(), w.data(), Gate::kSilu, n, got.data());
+    EXPECT_TRUE(same());
+    softmax(x, 1, want);
+    wide.softmax(x.data(), 1, n, got.data());
+    EXPECT_TRUE(same());
+    softcap(x, 2, want);
+    wide.softcap(x.data(), 2, n, got.data());
+    EXPECT_TRUE(same());
+    EXPECT_EQ(wide.log_sum_exp(x.data(), n), log_sum_exp(x));
+    EXPECT_EQ(wide.argmax(x.data(), n).id, argmax(x).id);
+    for (float threshold : {0.0f, 1.0f, 9.0f})
+      EXPECT_EQ(wide.find_greater(x.data(), n / 5, n, threshold),
+                static_cast<size_t>(std::find_if(x.begin() + static_cast<ptrdiff_t>(n / 5), x.end(),
+                                                 [&](float v) { return v > threshold; }) -
+                                    x.begin()));
   }
 }
 

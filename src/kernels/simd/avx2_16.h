@@ -12,8 +12,8 @@ namespace fettle::kernels::simd {
 
 // 16 floats in two AVX2 registers; the contract is in scalar16.h.
 struct Avx2x16 {
-  static constexpr size_t kColumns = 1, kDirectRows = 4, kDirectSums = 4;
-  static constexpr bool kHasBf16Dot = false;
+  // 6 x 1 sums of two registers each, two operands and a broadcast fit 16 registers.
+  static constexpr size_t kRows = 6, kColumns = 1, kDirectRows = 4, kDirectSums = 4;
 
   struct F {
     __m256 lo, hi;

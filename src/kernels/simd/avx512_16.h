@@ -7,6 +7,9 @@
 #include "kernels/simd/target.h"
 #define FETTLE_AVX512_VEC Avx512x16
 #define FETTLE_AVX512_REGION FETTLE_TARGET_AVX512
+// 6 x 4 sums, 4 operands and a broadcast fit 32 registers.
+#define FETTLE_AVX512_ROWS 6
+#define FETTLE_AVX512_COLUMNS 4
 #endif
 
 #include <cstddef>
@@ -16,8 +19,8 @@ FETTLE_AVX512_REGION
 namespace fettle::kernels::simd {
 
 struct FETTLE_AVX512_VEC {
-  static constexpr size_t kColumns = 4, kDirectRows = 6, kDirectSums = 12;
-  static constexpr bool kHasBf16Dot = false;
+  static constexpr size_t kRows = FETTLE_AVX512_ROWS, kColumns = FETTLE_AVX512_COLUMNS;
+  static constexpr size_t kDirectRows = kRows, kDirectSums = 2 * kRows;
 
   using F = __m512;
   using I = __m512i;
@@ -66,17 +69,17 @@ struct FETTLE_AVX512_VEC {
   static FETTLE_INLINE F zero_where(M m, F a) { return _mm512_maskz_mov_ps(static_cast<M>(~m), a); }
 
   static FETTLE_INLINE float reduce_add(F a) {
-    alignas(64) float v[16];
-    _mm512_store_ps(v, a);
-    const __m256 half = _mm256_add_ps(_mm256_load_ps(v), _mm256_load_ps(v + 8));
+    float v[16];
+    _mm512_storeu_ps(v, a);
+    const __m256 half = _mm256_add_ps(_mm256_loadu_ps(v), _mm256_loadu_ps(v + 8));
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
   }
   static FETTLE_INLINE float reduce_max(F a) {
-    alignas(64) float v[16];
-    _mm512_store_ps(v, a);
-    const __m256 half = _mm256_max_ps(_mm256_load_ps(v), _mm256_load_ps(v + 8));
+    float v[16];
+    _mm512_storeu_ps(v, a);
+    const __m256 half = _mm256_max_ps(_mm256_loadu_ps(v), _mm256_loadu_ps(v + 8));
     __m128 x = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     x = _mm_max_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));

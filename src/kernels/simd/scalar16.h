@@ -14,10 +14,10 @@ namespace fettle::kernels::simd {
 // IEEE operation per lane, fused where it says fma, and reductions use the same tree, so that kernels written on this
 // interface give equal bits on every level.
 struct Scalar16 {
-  static constexpr size_t kColumns = 1;     // vectors of 16 beside each other in a tile of 6 rows
+  static constexpr size_t kRows = 6;        // rows of a matrix tile
+  static constexpr size_t kColumns = 1;     // vectors of 16 beside each other in it
   static constexpr size_t kDirectRows = 4;  // rows per pass where operands are converted in registers
   static constexpr size_t kDirectSums = 4;  // and vectors of 16 those rows keep summing
-  static constexpr bool kHasBf16Dot = false;
 
   struct F {
     float v[16];
