@@ -37,7 +37,7 @@ struct Rendered {
 };
 
 struct RenderOptions {
-  RenderOptions();  // out of line: g++ 12 warns of an uninitialised std::function when it sees through it
+  RenderOptions();        // out of line: g++ 12 warns of an uninitialised std::function when it sees through it
   jinja::Options engine;  // sandbox, clock, limits
   // Context variables whose strings count as written by the template: special tokens.
   std::vector<std::string> trusted = {"bos_token", "eos_token", "unk_token", "pad_token",

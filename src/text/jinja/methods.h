@@ -17,6 +17,7 @@ struct NamedMethod {
 // Python's methods of strings, dicts, lists, tuples, ranges and floats; null when the type has no such method.
 MethodFn find_method(const Value& self, std::string_view name);
 MethodFn find_string_method(std::string_view name);
+MethodFn find_string_test_method(std::string_view name);  // isalpha ...
 // Whether the method changes its list or dict: what Sandbox::kStrict refuses.
 bool changes_object(const Value& self, std::string_view name);
 // Attributes of macros and cyclers that are plain values.
