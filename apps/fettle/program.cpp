@@ -148,7 +148,7 @@ void Command::parse(std::vector<std::string> args) const {
       else
         option->expected(1)->multi_option_policy(list ? CLI::MultiOptionPolicy::TakeAll
                                                       : CLI::MultiOptionPolicy::TakeLast);
-      if (list) option->allow_extra_args(o.positional);
+      option->allow_extra_args(list && o.positional);  // vectors would take every free argument
     }
     if (o.required) option->required();
     bound.emplace_back(&o, option);

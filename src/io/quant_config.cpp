@@ -308,13 +308,15 @@ QuantConfig QuantConfig::parse(const Json& config, const std::string& source) {
 }
 
 const WeightScheme* QuantConfig::scheme_for(std::string_view module) const {
-  const auto hit = [&](const NamePattern& p) { return p.matches(module, "Linear"); };
+  // An embedding table is no "Linear", so that class targets leave it dense; naming it exactly still counts.
+  const std::string_view class_name = module.ends_with("embed_tokens") ? "Embedding" : "Linear";
+  const auto hit = [&](const NamePattern& p) { return p.matches(module, class_name); };
   if (std::any_of(ignore_.begin(), ignore_.end(), hit)) return nullptr;
   // An exact or regex target is more specific than a class name, as upstream resolves overlaps.
   for (const bool by_class : {false, true})
     for (const Rule& rule : rules_)
       for (const NamePattern& target : rule.targets)
-        if ((target.text() == "Linear") == by_class && hit(target))
+        if ((target.text() == class_name) == by_class && hit(target))
           return rule.scheme.format == "dense" ? nullptr : &rule.scheme;
   return nullptr;
 }

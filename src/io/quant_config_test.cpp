@@ -36,6 +36,7 @@ TEST(QuantConfig, TargetsAndIgnore) {
   ASSERT_NE(c.scheme_for("model.layers.0.mlp.up_proj"), nullptr);
   EXPECT_EQ(c.scheme_for("model.layers.0.mlp.up_proj")->group_size, 32);
   EXPECT_EQ(c.scheme_for("lm_head"), nullptr);
+  EXPECT_EQ(c.scheme_for("model.embed_tokens"), nullptr);  // not a Linear
   EXPECT_EQ(c.scheme_for("model.layers.0.mlp.gate"), nullptr);
   EXPECT_NE(c.scheme_for("model.layers.0.mlp.gate_proj"), nullptr);
   const QuantConfig some = parse(ct(kInt4, "\"format\":\"pack-quantized\"", "[\"re:model.*down_proj\",\"a.b\"]"));

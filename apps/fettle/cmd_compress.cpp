@@ -1,0 +1,168 @@
+#include "base/log.h"
+#include "commands.h"
+#include "compress/compress.h"
+#include "compress/method.h"
+#include "context.h"
+#include "eval/html_report.h"
+#include "formats_help.h"
+
+namespace fettle::cli {
+namespace {
+
+struct CompressFlags {
+  Common common;
+  std::string model, out, method = "rtn", format = "int4", mx_scale = "even", scale_dtype = "bf16";
+  std::vector<std::string> ignore;
+  int64_t group_size = 0;
+  bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
+};
+
+compress::CompressOptions options_of(const CompressFlags& f) {
+  if (f.symmetric && f.asymmetric) fail(ErrorCode::kUsage, "--sym and --asym exclude each other");
+  compress::CompressOptions o;
+  o.method = f.method;
+  o.format = parse_format(f.format);
+  if (f.group_size != 0 && f.group_size != -1) in_range("--group-size", f.group_size, 1, 1 << 20);
+  o.numbers.group_size = f.group_size;
+  o.numbers.symmetric = !f.asymmetric;
+  o.numbers.mx_scale = f.mx_scale == "floor" ? MxScale::kFloor : f.mx_scale == "ceil" ? MxScale::kCeil : MxScale::kEven;
+  o.numbers.scale_dtype = f.scale_dtype == "f32"   ? DType::kF32
+                          : f.scale_dtype == "f16" ? DType::kF16
+                                                   : DType::kBF16;
+  o.ignore = f.ignore;
+  o.include_head = f.head;
+  o.overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
+  return o;
+}
+
+Json plan_json(const compress::CompressPlan& plan) {
+  Json out = Json::object();
+  out["parameters"] = plan.parameters;
+  out["quantised_parameters"] = plan.layer_parameters;
+  out["bytes_before"] = plan.bytes_before;
+  out["bytes_after"] = plan.bytes_after;
+  out["bits_per_weight"] = plan.bits_per_weight();
+  out["model_bits_per_weight"] = plan.model_bits_per_weight();
+  out["peak_memory"] = plan.peak_memory;
+  return out;
+}
+
+std::string plan_text(const compress::CompressPlan& plan) {
+  const auto mib = [](uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
+  return fmt::format(
+      "layers: {} quantised ({:.3f} M of {:.3f} M parameters), {} left dense\n"
+      "size: {} -> {} ({:.2f} times smaller)\n"
+      "bits/weight: {:.3f} in the quantised layers, {:.3f} over the model\n",
+      plan.layers.size(), static_cast<double>(plan.layer_parameters) / 1e6, static_cast<double>(plan.parameters) / 1e6,
+      plan.dense.size(), mib(plan.bytes_before), mib(plan.bytes_after),
+      static_cast<double>(plan.bytes_before) / static_cast<double>(plan.bytes_after), plan.bits_per_weight(),
+      plan.model_bits_per_weight());
+}
+
+void dry_run(const CompressFlags& f, const compress::CompressOptions& options) {
+  const compress::CompressPlan plan = compress::plan_compression(f.model, options);
+  if (f.common.json) {
+    Json out = plan_json(plan);
+    out["method"] = f.method;
+    out["format"] = f.format;
+    out["dry_run"] = true;
+    print_json(out);
+    return;
+  }
+  print(plan_text(plan) + fmt::format("peak memory: {}\ndisk: {}\n", human_bytes(static_cast<double>(plan.peak_memory)),
+                                      human_bytes(static_cast<double>(plan.bytes_after))));
+}
+
+Json report_json(const CompressFlags& f, const compress::CompressReport& r) {
+  Json out = Json::object();
+  out["method"] = f.method;
+  out["format"] = f.format;
+  out["group_size"] = r.plan.layers.front().stored.group_size;
+  out["output"] = f.out;
+  out["seconds"] = r.seconds;
+  out["error"] = r.mean_error();
+  const Json plan = plan_json(r.plan);
+  for (const auto& [key, value] : plan.as_object()) out[key] = value;
+  Json layers = Json::array();
+  for (const compress::LayerReport& l : r.layers) {
+    Json layer = Json::object();
+    layer["name"] = l.module;
+    layer["error"] = l.error;
+    layer["baseline_error"] = l.baseline_error;
+    layer["bits_per_weight"] = l.bits_per_weight;
+    layers.push_back(std::move(layer));
+  }
+  out["layers"] = std::move(layers);
+  return out;
+}
+
+std::string layer_table(const compress::CompressReport& r) {
+  eval::ReportTable table;
+  table.columns = {{"layer", false}, {"relative error"}, {"bits/weight"}};
+  for (const compress::LayerReport& l : r.layers)
+    table.rows.push_back({l.module, fmt::format("{:.6f}", l.error), fmt::format("{:.3f}", l.bits_per_weight)});
+  return eval::render_text(table);
+}
+
+void run_compress(const CompressFlags& f, const CancelToken& cancel) {
+  const compress::CompressOptions options = options_of(f);
+  compress::find_method(f.method);
+  const auto pool = start(f.common);
+  if (f.dry_run) return dry_run(f, options);
+  if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress: expected -o OUT (or --dry-run)");
+  std::unique_ptr<Progress> progress;
+  const auto report = compress::compress(f.model, f.out, options, *pool, &cancel,
+                                         [&](size_t done, size_t total, const compress::LayerReport& layer) {
+                                           if (!progress) progress = std::make_unique<Progress>("quantise", total);
+                                           progress->update(done);
+                                           log_debug("{}: relative error {:.6f}", layer.module, layer.error);
+                                         });
+  progress.reset();
+  if (f.common.json) return print_json(report_json(f, report));
+  if (f.common.verbose) print(layer_table(report) + "\n");
+  print(fmt::format("{}: {} {} groups of {}\n", f.out, f.method, f.format, report.plan.layers.front().stored.group_size) +
+        plan_text(report.plan) +
+        fmt::format("relative squared error of the weights: {:.6f}\ntime: {:.2f} s\n", report.mean_error(), report.seconds));
+}
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const compress::Method& m : compress::all_methods()) names.emplace_back(m.name);
+  return names;
+}
+
+std::string methods_help() {
+  std::string out = "methods:\n";
+  for (const compress::Method& m : compress::all_methods()) out += fmt::format("{}: {}\n", m.name, m.summary);
+  return out;
+}
+
+}  // namespace
+
+void add_compress(Program& program) {
+  auto f = std::make_shared<CompressFlags>();
+  Command& c = program.add("compress", "quantise a model into a new directory").alias("quantize");
+  c.positional("MODEL", &f->model, "directory in Hugging Face layout, or hub id");
+  c.option("-o,--out", &f->out, "OUT", "directory to write");
+  c.option("--method", &f->method, "M", "how codes are chosen (default rtn)").choices(method_names());
+  c.option("--weight-format,--format", &f->format, "F", "number format (default int4)").choices(writable_formats());
+  c.option("--group-size", &f->group_size, "N", "weights per scale along a row; -1 = one scale per row (default: the format's; int4: 128, 64 or 32, the largest that divides all layers)");
+  c.toggle("--sym", &f->symmetric, "integers without zero points (default)");
+  c.toggle("--asym", &f->asymmetric, "integers with zero points");
+  c.option("--mx-scale", &f->mx_scale, "RULE", "shared exponent of mxfp4 and mxfp8 (default even)")
+      .choices({"even", "floor", "ceil"});
+  c.option("--scale-dtype", &f->scale_dtype, "TYPE", "type of integer scales (default bf16)").choices({"bf16", "f16", "f32"});
+  c.option("--ignore", &f->ignore, "NAME", "leave a module dense: exact name or re:REGEX; may be repeated");
+  c.toggle("--lm-head", &f->head, "quantise the output head too (left dense by default, as are embeddings and routers)");
+  c.toggle("--dry-run", &f->dry_run, "print sizes and memory, write nothing");
+  c.toggle("--overwrite", &f->overwrite, "replace an existing directory");
+  add_common(c, f->common);
+  c.details(methods_help() + "\n" + formats_help() +
+            "\nThe result is a compressed-tensors checkpoint (nf4: bitsandbytes) that fettle, vLLM and transformers load. "
+            "Layers are read, quantised and written one at a time.");
+  c.example("fettle compress models/books-5m -o books-int4 --format int4 --group-size 64 --asym", "4-bit integers");
+  c.example("fettle compress models/books-5m --format nvfp4 --dry-run", "how large it would be");
+  c.on_run([f, &program] { run_compress(*f, program.cancel()); });
+}
+
+}  // namespace fettle::cli

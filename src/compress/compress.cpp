@@ -1,0 +1,181 @@
+#include "compress/compress.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "compress/checkpoint_files.h"
+#include "compress/manifest.h"
+#include "compress/method.h"
+#include "io/checkpoint_writer.h"
+#include "tensor/convert.h"
+#include "tensor/formats/nvfp4.h"
+
+namespace fettle::compress {
+
+double CompressReport::mean_error() const {
+  double sum = 0, weights = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const double n = static_cast<double>(plan.layers[i].rows) * static_cast<double>(plan.layers[i].cols);
+    sum += n * layers[i].error;
+    weights += n;
+  }
+  return weights > 0 ? sum / weights : 0;
+}
+
+namespace {
+
+// Layers that inference fuses into one matrix share their name up to the last part; "" = stands alone.
+std::string fusion_group(const std::string& module) {
+  const size_t dot = module.rfind('.');
+  if (dot == std::string::npos) return {};
+  const std::string_view part = std::string_view(module).substr(dot + 1);
+  const std::string parent = module.substr(0, dot);
+  for (const std::string_view name : {"q_proj", "k_proj", "v_proj"})
+    if (part == name) return parent + ".qkv";
+  for (const std::string_view name : {"gate_proj", "up_proj", "w1", "w3"})
+    if (part == name) return parent + ".gate_up";
+  return {};
+}
+
+class Job {
+ public:
+  Job(const std::string& model, const std::string& out, const CompressOptions& options, ThreadPool& pool,
+      const CancelToken* cancel, const LayerProgress& progress)
+      : options_(options), method_(find_method(options.method)), pool_(pool), cancel_(cancel), progress_(progress),
+        files_(io::resolve_model(model)), out_(out) {}
+
+  CompressReport run() {
+    const auto start = std::chrono::steady_clock::now();
+    report_.plan = plan_compression(files_.path, options_);
+    require_apart(files_.path, out_);
+    OutputDir dir(out_, options_.overwrite);
+    const io::TensorSource source = io::TensorSource::open(files_);
+    require_finite(source, pool_);
+    find_layer_options(source);
+    write_tensors(source, dir);
+    copy_side_files(files_, dir.path());
+    write_config(dir);
+    write_manifest(dir.path(), description());
+    check_cancel(cancel_);
+    dir.commit();
+    report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return std::move(report_);
+  }
+
+ private:
+  std::vector<float> load(const io::TensorSource& source, const LayerPlan& layer) const {
+    std::vector<float> values(static_cast<size_t>(layer.rows * layer.cols));
+    const Tensor tensor = source.get(layer.module + ".weight");
+    const size_t element = dtype_bytes(tensor.dtype());
+    pool_.parallel_chunks(values.size(), size_t{1} << 18, [&](size_t begin, size_t end) {
+      convert_to_f32(tensor.dtype(), tensor.bytes().data() + begin * element,
+                     std::span(values).subspan(begin, end - begin));
+    });
+    source.release(layer.module + ".weight");
+    return values;
+  }
+
+  // vLLM fuses q, k, v and gate, up and reads one NVFP4 global scale for the fused matrix: all take the one of the
+  // largest weight among them.
+  void find_layer_options(const io::TensorSource& source) {
+    for (const LayerPlan& layer : report_.plan.layers) {
+      FormatOptions& o = layer_options_[layer.module] = options_.numbers;
+      o.group_size = layer.stored.group_size;
+      if (options_.format == Format::kNF4) o.scale_dtype = DType::kF32;  // bitsandbytes stores absmax so
+    }
+    if (options_.format != Format::kNvfp4) return;
+    std::map<std::string, float> largest;
+    for (const LayerPlan& layer : report_.plan.layers) {
+      check_cancel(cancel_);
+      const std::string group = fusion_group(layer.module);
+      if (group.empty()) continue;
+      float& a = largest[group];
+      for (const float x : load(source, layer)) a = std::max(a, std::fabs(x));
+    }
+    for (const LayerPlan& layer : report_.plan.layers)
+      if (const auto it = largest.find(fusion_group(layer.module)); it != largest.end())
+        layer_options_[layer.module].fixed_global_scale = formats::nvfp4_global_scale(it->second);
+  }
+
+  void write_tensors(const io::TensorSource& source, const OutputDir& dir) {
+    std::vector<io::TensorSpec> specs;
+    std::map<std::string, const LayerPlan*> by_tensor;
+    for (const LayerPlan& layer : report_.plan.layers) by_tensor[layer.module + ".weight"] = &layer;
+    for (const io::TensorEntry* entry : source.entries()) {
+      if (const auto it = by_tensor.find(entry->name); it != by_tensor.end()) {
+        for (io::TensorSpec& s : io::linear_specs(it->second->module, it->second->stored)) specs.push_back(std::move(s));
+      } else if (entry->dtype) {
+        specs.push_back({entry->name, *entry->dtype, entry->shape});
+      } else {
+        fail(ErrorCode::kInput, "{}: tensor \"{}\" has type {}, which cannot be copied", source.file_of(entry->name),
+             printable(entry->name), entry->type);
+      }
+    }
+    io::CheckpointWriter writer(dir, std::move(specs));
+    for (const io::TensorEntry* entry : source.entries()) {
+      check_cancel(cancel_);
+      if (const auto it = by_tensor.find(entry->name); it != by_tensor.end()) {
+        write_layer(source, *it->second, writer);
+      } else {
+        writer.write(entry->name, source.get(entry->name));
+        source.release(entry->name);
+      }
+    }
+    writer.finish();
+  }
+
+  void write_layer(const io::TensorSource& source, const LayerPlan& layer, io::CheckpointWriter& writer) {
+    const std::vector<float> values = load(source, layer);
+    const MatView<const float> weight(values.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
+    const FormatOptions& numbers = layer_options_.at(layer.module);
+    const PackedWeight packed = method_.quantise({layer.module, weight, options_.format, numbers, pool_});
+    LayerReport r{layer.module, relative_error(weight, packed, pool_), 0, packed.bits_per_weight()};
+    const bool baseline = method_.name == "rtn";
+    r.baseline_error =
+        baseline ? r.error
+                 : relative_error(weight, encode(format_info(options_.format), weight, numbers, pool_), pool_);
+    for (const auto& [name, tensor] : io::linear_tensors(layer.module, packed)) writer.write(name, tensor);
+    report_.layers.push_back(r);
+    if (progress_) progress_(report_.layers.size(), report_.plan.layers.size(), r);
+  }
+
+  void write_config(const OutputDir& dir) const {
+    Json config = io::read_config(files_);
+    io::QuantSection section;
+    for (const LayerPlan& layer : report_.plan.layers) section.add(layer.module, layer.stored);
+    for (const std::string& module : report_.plan.dense) section.add(module, {});
+    config["quantization_config"] = section.json();
+    write_file_atomic(dir.file("config.json"), config.dump(2) + "\n");
+  }
+
+  Json description() const {
+    Json job = Json::object();
+    job["command"] = "compress";
+    job["method"] = method_.name;
+    job["format"] = format_info(options_.format).name;
+    job["group_size"] = report_.plan.layers.front().stored.group_size;
+    job["symmetric"] = options_.numbers.symmetric;
+    return job;
+  }
+
+  const CompressOptions& options_;
+  const Method& method_;
+  ThreadPool& pool_;
+  const CancelToken* cancel_;
+  const LayerProgress& progress_;
+  io::ModelFiles files_;
+  std::string out_;
+  std::map<std::string, FormatOptions> layer_options_;
+  CompressReport report_;
+};
+
+}  // namespace
+
+CompressReport compress(const std::string& model, const std::string& out, const CompressOptions& options,
+                        ThreadPool& pool, const CancelToken* cancel, const LayerProgress& progress) {
+  return Job(model, out, options, pool, cancel, progress).run();
+}
+
+}  // namespace fettle::compress

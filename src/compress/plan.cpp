@@ -1,0 +1,140 @@
+#include <algorithm>
+
+#include "compress/checkpoint_files.h"
+#include "compress/compress.h"
+#include "compress/method.h"
+#include "compress/model_tensors.h"
+#include "io/linear_writer.h"
+#include "io/pattern.h"
+#include "io/quant_config.h"
+#include "models/config.h"
+
+namespace fettle::compress {
+
+double CompressPlan::bits_per_weight() const {
+  double bytes = 0;
+  for (const LayerPlan& l : layers) bytes += static_cast<double>(l.bytes_after);
+  return layer_parameters > 0 ? 8 * bytes / static_cast<double>(layer_parameters) : 0;
+}
+
+double CompressPlan::model_bits_per_weight() const {
+  return parameters > 0 ? 8 * static_cast<double>(bytes_after) / static_cast<double>(parameters) : 0;
+}
+
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+// Looked up, not multiplied.
+bool is_embedding(std::string_view module) { return module.ends_with("embed_tokens"); }
+
+// Routers decide between experts and are too small to gain anything.
+bool is_router(std::string_view module) {
+  return module.ends_with(".mlp.gate") || module.ends_with(".block_sparse_moe.gate") || module.ends_with(".router");
+}
+
+bool is_linear(const io::TensorEntry& entry) {
+  return entry.name.ends_with(kWeight) && entry.shape.size() == 2 && entry.dtype &&
+         (*entry.dtype == DType::kF32 || *entry.dtype == DType::kF16 || *entry.dtype == DType::kBF16);
+}
+
+void require_dense_input(const io::ModelFiles& files, const Json& config) {
+  const io::QuantConfig quant = io::read_quant_config(files, config);
+  if (quant.method() != io::QuantMethod::kNone)
+    fail(ErrorCode::kInput, "{}: expected an unquantised checkpoint, found quantization_config with method {}", files.path,
+         io::quant_method_name(quant.method()));
+}
+
+io::WeightPlan plan_layer(const std::string& file, const LayerPlan& layer, const CompressOptions& options) {
+  try {
+    return io::plan_weight(options.format, layer.rows, layer.cols, options.numbers);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInput) throw;
+    fail(ErrorCode::kInput, "{}: tensor \"{}.weight\" [{}, {}]: {} (choose a --group-size that divides, -1 for one group "
+         "per row, or leave the layer out with --ignore)", file, printable(layer.module), layer.rows, layer.cols, e.what());
+  }
+}
+
+class IgnoreList {
+ public:
+  explicit IgnoreList(const CompressOptions& options) {
+    for (const std::string& text : options.ignore) patterns_.emplace_back(text, "--ignore");
+    if (!options.include_head) patterns_.emplace_back("lm_head", "--ignore");
+  }
+  bool matches(std::string_view module) const {
+    return std::any_of(patterns_.begin(), patterns_.end(), [&](const io::NamePattern& p) { return p.matches(module, "Linear"); });
+  }
+
+ private:
+  std::vector<io::NamePattern> patterns_;
+};
+
+std::string module_of(const io::TensorEntry& entry) {
+  return entry.name.substr(0, entry.name.size() - std::min(entry.name.size(), kWeight.size()));
+}
+
+// Without a --group-size, a format that takes any group uses its default or the largest half, quarter, ... down to 32
+// that divides the columns of every layer, so that one choice serves the whole model.
+CompressOptions with_group_size(CompressOptions options, const io::TensorSource& source, const IgnoreList& ignore) {
+  int64_t group = format_info(options.format).default_group;
+  if (options.numbers.group_size != 0 || group <= 0 || options.format != Format::kInt4) return options;
+  const auto divides_all = [&] {
+    for (const io::TensorEntry* entry : source.entries()) {
+      const std::string module = module_of(*entry);
+      if (!is_linear(*entry) || is_embedding(module) || is_router(module) || ignore.matches(module)) continue;
+      if (entry->shape[1] % std::min(group, entry->shape[1]) != 0) return false;
+    }
+    return true;
+  };
+  while (group >= 64 && !divides_all()) group /= 2;
+  if (divides_all()) options.numbers.group_size = group;
+  return options;
+}
+
+}  // namespace
+
+CompressPlan plan_compression(const std::string& model, const CompressOptions& options) {
+  find_method(options.method);
+  const io::ModelFiles files = io::resolve_model(model);
+  if (files.kind == io::ModelFiles::Kind::kGguf)
+    fail(ErrorCode::kInput, "{}: compress reads Hugging Face directories; turn the file into one with fettle convert",
+         files.path);
+  const Json config = io::read_config(files);
+  require_dense_input(files, config);
+  const models::ModelConfig parsed = models::parse_hf_config(config, path_join(files.path, "config.json"));
+  const io::TensorSource source = io::TensorSource::open(files);
+  require_expected_tensors(source, parsed);
+  const IgnoreList ignore(options);
+  const CompressOptions chosen = with_group_size(options, source, ignore);
+  CompressPlan plan;
+  for (const io::TensorEntry* entry : source.entries()) {
+    int64_t elements = 1;
+    for (const int64_t d : entry->shape) elements *= d;
+    plan.parameters += elements;
+    plan.bytes_before += entry->bytes;
+    const std::string module = module_of(*entry);
+    if (!is_linear(*entry) || is_embedding(module)) {
+      plan.bytes_after += entry->bytes;
+      continue;
+    }
+    if (is_router(module) || ignore.matches(module)) {
+      plan.dense.push_back(module);
+      plan.bytes_after += entry->bytes;
+      continue;
+    }
+    LayerPlan layer{module, entry->shape[0], entry->shape[1], entry->bytes, 0, {}};
+    layer.stored = plan_layer(source.file_of(entry->name), layer, chosen);
+    for (const io::TensorSpec& spec : io::linear_specs(module, layer.stored)) layer.bytes_after += spec.bytes();
+    plan.bytes_after += layer.bytes_after;
+    plan.layer_parameters += elements;
+    const auto weights = static_cast<uint64_t>(elements) * sizeof(float);
+    plan.peak_memory = std::max(plan.peak_memory, weights + 3 * layer.bytes_after + entry->bytes);
+    plan.layers.push_back(std::move(layer));
+  }
+  if (parsed.tie_word_embeddings && !source.has("lm_head.weight")) plan.dense.push_back("lm_head");
+  if (plan.layers.empty())
+    fail(ErrorCode::kInput, "{}: found no linear layer to quantise (all {} are ignored)", files.path, plan.dense.size());
+  return plan;
+}
+
+}  // namespace fettle::compress
