@@ -70,7 +70,7 @@ bool slow_accepts(std::string_view file) {
   std::vector<Range> ranges;
   for (const auto& [name, value] : header.as_object()) {
     if (name == "__metadata__") {
-      if (!value.is_object()) return false;
+      if (!value.is_object() || value.size() > 65536) return false;
       for (const auto& [key, text_value] : value.as_object())
         if (!text_value.is_string()) return false;
       continue;

@@ -65,15 +65,7 @@ PackedWeight read_pack_quantized(const Parts& parts, const WeightScheme& scheme,
   if (bits != 4 || cols % 8 != 0)
     return integer_weight(bits, unpack_rows(packed, bits, rows, cols), std::move(zeros), std::move(scales));
   // Eight low-first nibbles per little-endian word are already the canonical byte order: no copy.
-  PackedWeight w;
-  w.format = Format::kInt4;
-  w.rows = rows;
-  w.cols = cols;
-  w.group_size = scales.group_size;
-  w.scales = std::move(scales.scales);
-  w.zero_points = std::move(zeros);
-  w.codes = reinterpret(packed, DType::kU8, {rows, cols / 2});
-  return w;
+  return int4_weight(packed, std::move(zeros), std::move(scales), rows, cols);
 }
 
 PackedWeight fp4_weight(Format format, Tensor codes, Tensor scales, int64_t rows, int64_t cols, float tensor_scale) {

@@ -28,6 +28,23 @@ Tensor unpack_awq(const Tensor& words) {
   return out;
 }
 
+// The same into canonical pairs: 8 x 8 nibbles change places at a time. R a multiple of 8; words [C, R/8] come out.
+Tensor repack_awq(const Tensor& words) {
+  const int64_t rows = words.dim(0), per_row = words.dim(1);
+  Tensor out = Tensor::empty(DType::kI32, {per_row * 8, rows / 8});
+  auto* to = out.mutable_data<int32_t>();
+  const int32_t* from = words.data<int32_t>();
+  for (int64_t r = 0; r < rows; r += 8)
+    for (int64_t c = 0; c < per_row; ++c)
+      for (int p = 0; p < 8; ++p) {
+        uint32_t line = 0;
+        for (int i = 0; i < 8; ++i)
+          line |= ((static_cast<uint32_t>(from[(r + i) * per_row + c]) >> (4 * p)) & 15u) << (4 * i);
+        to[(c * 8 + kAwqOrder[p]) * (rows / 8) + r / 8] = static_cast<int32_t>(line);
+      }
+  return out;
+}
+
 // Words [K*bits/32, N], a bit stream down every column -> bytes [N, K].
 Tensor unpack_down(const Tensor& words, int bits, int64_t length) {
   const int64_t cols = words.dim(1);
@@ -52,6 +69,7 @@ PackedWeight read_awq(const Parts& parts, const WeightScheme& scheme, int64_t ro
   RowScales scales = column_scales(parts, scheme.group_size, rows, cols);
   Tensor zeros;
   if (!scheme.symmetric) zeros = unpack_awq(parts.need(".qzeros", {DType::kI32}, {{scales.scales.dim(1), rows / 8}}));
+  if (cols % 8 == 0) return int4_weight(repack_awq(packed), std::move(zeros), std::move(scales), rows, cols);
   return integer_weight(4, unpack_awq(packed), std::move(zeros), std::move(scales));
 }
 
@@ -70,10 +88,11 @@ PackedWeight read_gptq(const Parts& parts, const WeightScheme& scheme, bool v2, 
     if (values[i]++ == 255)
       parts.refuse(".qzeros", fmt::format("group {}, row {}: zero point 256 is out of range", i / rows, i % rows));
   const Tensor zeros = transposed(Tensor::from<uint8_t>(values, {groups, rows}));
-  Tensor codes = unpack_down(packed, bits, cols);
   if (parts.has(".g_idx") && permutes_groups(parts, ".g_idx", cols, scales))
-    return indexed_weight(parts, ".g_idx", bits, codes, zeros, scales);
-  return integer_weight(bits, std::move(codes), zeros, std::move(scales));
+    return indexed_weight(parts, ".g_idx", bits, unpack_down(packed, bits, cols), zeros, scales);
+  // Eight consecutive k of a column share a word, lowest nibble first: transposed words are canonical pairs.
+  if (bits == 4) return int4_weight(transposed(packed), zeros, std::move(scales), rows, cols);
+  return integer_weight(bits, unpack_down(packed, bits, cols), zeros, std::move(scales));
 }
 
 }  // namespace fettle::io

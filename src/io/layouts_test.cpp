@@ -270,29 +270,31 @@ TEST_F(Layouts, WrongWeightShapeIsRefused) {
 // Reference: w[n][k] = (q[k][n] - z[g][n]) * s[g][n]; word c of a row holds channels 8c..8c+7, nibble p channel
 // order[p].
 TEST_F(Layouts, AwqGemm) {
-  const int64_t n = 16, k = 12, g = 3;
-  const auto q = codes(static_cast<size_t>(k * n), 16), z = codes(static_cast<size_t>(g * n), 16);
-  const Tensor s = f16_scales(g, n);
-  const int order[8] = {0, 2, 4, 6, 1, 3, 5, 7};
-  const auto pack = [&](const std::vector<uint8_t>& v, int64_t rows) {
-    std::vector<int32_t> out(static_cast<size_t>(rows * n / 8));
-    for (size_t w = 0; w < out.size(); ++w)
-      for (size_t p = 0; p < 8; ++p)
-        out[w] = static_cast<int32_t>(static_cast<uint32_t>(out[w]) |
-                                      static_cast<uint32_t>(v[w * 8 + static_cast<size_t>(order[p])]) << (4 * p));
-    return words(out, {rows, n / 8});
-  };
-  write(R"({"quant_method":"awq","bits":4,"group_size":4,"version":"gemm","zero_point":true})",
-        {{"m.qweight", pack(q, k)}, {"m.qzeros", pack(z, g)}, {"m.scales", s}});
-  const std::vector<float> scale = s.to_f32();
-  const std::vector<float> got = decode(load(n, k));
-  for (int64_t i = 0; i < n * k; ++i) {
-    const auto row = static_cast<size_t>(i / k), col = static_cast<size_t>(i % k),
-               group = col / 4 * static_cast<size_t>(n) + row;
-    EXPECT_EQ(got[static_cast<size_t>(i)],
-              static_cast<float>(q[col * static_cast<size_t>(n) + row] - z[group]) * scale[group]);
+  for (const int64_t k : {12, 16}) {
+    const int64_t n = 16, g = k / 4;
+    const auto q = codes(static_cast<size_t>(k * n), 16), z = codes(static_cast<size_t>(g * n), 16);
+    const Tensor s = f16_scales(g, n);
+    const int order[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+    const auto pack = [&](const std::vector<uint8_t>& v, int64_t rows) {
+      std::vector<int32_t> out(static_cast<size_t>(rows * n / 8));
+      for (size_t w = 0; w < out.size(); ++w)
+        for (size_t p = 0; p < 8; ++p)
+          out[w] = static_cast<int32_t>(static_cast<uint32_t>(out[w]) |
+                                        static_cast<uint32_t>(v[w * 8 + static_cast<size_t>(order[p])]) << (4 * p));
+      return words(out, {rows, n / 8});
+    };
+    write(R"({"quant_method":"awq","bits":4,"group_size":4,"version":"gemm","zero_point":true})",
+          {{"m.qweight", pack(q, k)}, {"m.qzeros", pack(z, g)}, {"m.scales", s}});
+    const std::vector<float> scale = s.to_f32();
+    const std::vector<float> got = decode(load(n, k));
+    for (int64_t i = 0; i < n * k; ++i) {
+      const auto row = static_cast<size_t>(i / k), col = static_cast<size_t>(i % k),
+                 group = col / 4 * static_cast<size_t>(n) + row;
+      EXPECT_EQ(got[static_cast<size_t>(i)],
+                static_cast<float>(q[col * static_cast<size_t>(n) + row] - z[group]) * scale[group]);
+    }
+    EXPECT_THAT(refusal(n, 13), HasSubstr("tensor \"m.qweight\": expected I32 [13, 2], found"));
   }
-  EXPECT_THAT(refusal(n, 13), HasSubstr("tensor \"m.qweight\": expected I32 [13, 2], found I32 [12, 2]"));
 }
 
 TEST_F(Layouts, GptqBothVersionsAndAllWidths) {

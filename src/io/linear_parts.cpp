@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "tensor/formats/pack.h"
 
 namespace fettle::io {
 namespace {
@@ -159,34 +160,51 @@ Tensor transposed(const Tensor& t) {
   return out;
 }
 
-PackedWeight integer_weight(int bits, Tensor codes, Tensor zeros, RowScales scales) {
-  const int64_t rows = codes.dim(0), cols = codes.dim(1);
-  const int offset = 1 << (bits - 1);
+namespace {
+
+// Zero points that all equal the symmetric offset say nothing: same numbers without them, and faster kernels.
+bool all_equal(const Tensor& zeros, int offset) {
+  if (zeros.numel() == 0) return true;
+  const uint8_t* z = zeros.data<uint8_t>();
+  return std::all_of(z, z + zeros.numel(), [&](uint8_t v) { return v == offset; });
+}
+
+PackedWeight integer_shell(Format format, int64_t rows, int64_t cols, RowScales scales) {
   PackedWeight w;
-  w.format = bits <= 4 ? Format::kInt4 : Format::kInt8;
+  w.format = format;
   w.rows = rows;
   w.cols = cols;
   w.group_size = scales.group_size;
   w.scales = std::move(scales.scales);
-  // Zero points that all equal the symmetric offset are dropped: same numbers, faster kernels.
-  const bool symmetric = zeros.numel() == 0 || std::all_of(zeros.data<uint8_t>(), zeros.data<uint8_t>() + zeros.numel(),
-                                                           [&](uint8_t z) { return z == offset; });
-  const uint8_t* from = codes.data<uint8_t>();
+  return w;
+}
+
+}  // namespace
+
+PackedWeight int4_weight(const Tensor& codes, Tensor zeros, RowScales scales, int64_t rows, int64_t cols) {
+  PackedWeight w = integer_shell(Format::kInt4, rows, cols, std::move(scales));
+  w.codes = reinterpret(codes, DType::kU8, {rows, cols / 2});
+  if (!all_equal(zeros, 8)) w.zero_points = std::move(zeros);
+  return w;
+}
+
+PackedWeight integer_weight(int bits, Tensor codes, Tensor zeros, RowScales scales) {
+  const int64_t rows = codes.dim(0), cols = codes.dim(1);
+  const int offset = 1 << (bits - 1);
+  const bool symmetric = all_equal(zeros, offset);
+  PackedWeight w = integer_shell(bits <= 4 ? Format::kInt4 : Format::kInt8, rows, cols, std::move(scales));
+  uint8_t* from = codes.mutable_data<uint8_t>();
   if (w.format == Format::kInt8) {
     w.codes = symmetric ? Tensor::empty(DType::kI8, {rows, cols}) : codes;
-    if (symmetric) {
-      auto* to = w.codes.mutable_data<int8_t>();
-      for (int64_t i = 0; i < rows * cols; ++i) to[i] = static_cast<int8_t>(static_cast<int>(from[i]) - offset);
-    }
+    for (int64_t i = 0; i < rows * cols && symmetric; ++i)
+      w.codes.mutable_data<int8_t>()[i] = static_cast<int8_t>(static_cast<int>(from[i]) - offset);
   } else {
-    const int64_t pairs = ceil_div<int64_t>(cols, 2);
-    const int shift = symmetric ? 8 - offset : 0;  // into int4's offset of 8
-    w.codes = Tensor::zeros(DType::kU8, {rows, pairs});
-    auto* to = w.codes.mutable_data<uint8_t>();
-    for (int64_t n = 0; n < rows; ++n)
-      for (int64_t k = 0; k < cols; ++k)
-        to[n * pairs + k / 2] =
-            static_cast<uint8_t>(to[n * pairs + k / 2] | (from[n * cols + k] + shift) << (4 * (k % 2)));
+    if (symmetric && bits < 4)  // into int4's offset of 8
+      std::transform(from, from + codes.numel(), from, [&](uint8_t c) { return static_cast<uint8_t>(c + 8 - offset); });
+    const auto k = static_cast<size_t>(cols), pairs = ceil_div<size_t>(k, 2);
+    w.codes = Tensor::empty(DType::kU8, {rows, static_cast<int64_t>(pairs)});
+    for (size_t n = 0; n < static_cast<size_t>(rows); ++n)
+      formats::pack_nibbles({from + n * k, k}, w.codes.mutable_data<uint8_t>() + n * pairs);
   }
   if (!symmetric) w.zero_points = std::move(zeros);
   return w;

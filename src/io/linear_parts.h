@@ -59,6 +59,9 @@ Tensor transposed(const Tensor& t);
 //   codes: U8 [N,K]; zeros: U8 [N,G] or empty for symmetric codes with offset 2^(bits-1)
 PackedWeight integer_weight(int bits, Tensor codes, Tensor zeros, RowScales scales);
 
+// The same for 4-bit codes that are in canonical pairs already. codes: N * K / 2 bytes of any dtype, K even.
+PackedWeight int4_weight(const Tensor& codes, Tensor zeros, RowScales scales, int64_t rows, int64_t cols);
+
 // Whether a g_idx tensor (I32 [K], group of every column) differs from column / group_size. All -1 means unused.
 // Throws kInput for a group out of range.
 bool permutes_groups(const Parts& parts, std::string_view suffix, int64_t cols, const RowScales& scales);

@@ -17,7 +17,8 @@ namespace fettle::io {
 // A memory-mapped .safetensors file. open() checks everything the format promises before any tensor is handed out
 // (header size, strict JSON, types, overflow, offsets contiguous and covering the file exactly), so tensor() never
 // reads outside the file. Layout: u64 little-endian header size N, N bytes of JSON, data. Copies share the mapping.
-// Limits: header 100,000,000 bytes, 1,000,000 tensors, names 1,024 bytes, rank 8, JSON depth 32.
+// Limits: header 100,000,000 bytes, 1,000,000 tensors, names 1,024 bytes, rank 8, 65,536 metadata entries, JSON
+// depth 32.
 class SafetensorsFile {
  public:
   // Throws kInput naming file, tensor, expected and found; kIo when the file cannot be opened.

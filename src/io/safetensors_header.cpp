@@ -1,6 +1,7 @@
 #include "io/safetensors_header.h"
 
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -9,6 +10,7 @@ namespace fettle::io {
 namespace {
 
 constexpr size_t kMaxTensors = 1'000'000;
+constexpr size_t kMaxMetadata = 65'536;
 constexpr size_t kMaxNameBytes = 1024;
 constexpr size_t kMaxRank = 8;
 constexpr int kMaxDepth = 32;
@@ -80,6 +82,9 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     if (skip_depth_ > 0 || (place_ == Place::kEntry && !known_field())) return true;
     refuse_field(expected_here(), found);
   }
+  void refuse_duplicate(const std::string& key) const {
+    fail(ErrorCode::kInput, "{}: {}: duplicate key \"{}\"", path_, where(), printable(key));
+  }
   bool skip_container() {
     if (++skip_depth_ + 2 > kMaxDepth) fail(ErrorCode::kInput, "{}: header: nesting deeper than {}", path_, kMaxDepth);
     return true;
@@ -90,7 +95,9 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
   RawSafetensorsEntry entry_;
   Place place_ = Place::kStart;
   std::string field_ = "top level";
-  int skip_depth_ = 0;  // inside the value of an unknown field
+  int skip_depth_ = 0;                                            // inside the value of an unknown field
+  std::unordered_set<std::string> seen_keys_;                     // of the metadata, or unknown ones of this entry
+  std::vector<std::unordered_set<std::string>> skipped_objects_;  // keys of the objects open in a skipped value
   int n_offsets_ = 0;
   bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false, has_metadata_ = false;
 };
@@ -98,6 +105,8 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
 bool HeaderEvents::string(string_t& v) {
   if (skip_depth_ > 0) return true;
   if (place_ == Place::kMetadata) {
+    if (header_.metadata.size() == kMaxMetadata)
+      fail(ErrorCode::kInput, "{}: header: __metadata__: more than {} entries", path_, kMaxMetadata);
     header_.metadata.emplace_back(field_, v);
     return true;
   }
@@ -109,7 +118,11 @@ bool HeaderEvents::string(string_t& v) {
 }
 
 bool HeaderEvents::start_object(std::size_t) {
-  if (skip_depth_ > 0 || (place_ == Place::kEntry && !known_field())) return skip_container();
+  if (skip_depth_ > 0 || (place_ == Place::kEntry && !known_field())) {
+    skipped_objects_.emplace_back();
+    return skip_container();
+  }
+  seen_keys_.clear();
   if (place_ == Place::kStart) {
     place_ = Place::kTop;
   } else if (place_ == Place::kTop) {
@@ -122,7 +135,10 @@ bool HeaderEvents::start_object(std::size_t) {
 }
 
 bool HeaderEvents::key(string_t& v) {
-  if (skip_depth_ > 0) return true;
+  if (skip_depth_ > 0) {
+    if (!skipped_objects_.back().insert(v).second) refuse_duplicate(v);
+    return true;
+  }
   field_ = v;
   if (place_ == Place::kTop) {
     if (v == "__metadata__") {
@@ -142,14 +158,17 @@ bool HeaderEvents::key(string_t& v) {
                  : v == "shape"        ? &has_shape_
                  : v == "data_offsets" ? &has_offsets_
                                        : nullptr;
-    if (seen && *seen) fail(ErrorCode::kInput, "{}: {}: duplicate key \"{}\"", path_, where(), v);
+    if (seen ? *seen : !seen_keys_.insert(v).second) refuse_duplicate(v);
     if (seen) *seen = true;
+  } else if (place_ == Place::kMetadata && !seen_keys_.insert(v).second) {
+    refuse_duplicate(v);
   }
   return true;
 }
 
 bool HeaderEvents::end_object() {
   if (skip_depth_ > 0) {
+    skipped_objects_.pop_back();
     --skip_depth_;
     return true;
   }

@@ -64,6 +64,10 @@ TEST(Safetensors, MessagesNameTensorFieldExpectedAndFound) {
               HasSubstr("tensor \"w\": dtype: expected a string, found integer 4"));
   EXPECT_THAT(refusal(image(R"({"w":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}})", 4)),
               HasSubstr("tensor \"w\": duplicate key \"shape\""));
+  EXPECT_THAT(refusal(image(R"({"__metadata__":{"a":"1","a":"1"}})", 0)),
+              HasSubstr("__metadata__: duplicate key \"a\""));
+  EXPECT_THAT(refusal(image(R"({"w":{"x":{"y":1,"y":1},"dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1)),
+              HasSubstr("tensor \"w\": duplicate key \"y\""));
   EXPECT_THAT(refusal(image(R"({"w":[]})", 0)), HasSubstr("found an array"));
   EXPECT_THAT(refusal(image(R"({"w":{"dtype":"F32","shape":[[1]],"data_offsets":[0,4]}})", 4)),
               HasSubstr("found an array"));
@@ -71,6 +75,9 @@ TEST(Safetensors, MessagesNameTensorFieldExpectedAndFound) {
               HasSubstr("at most 8 dimensions"));
   EXPECT_THAT(refusal(image("{\"" + std::string(1025, 'n') + "\":{}}", 0)),
               HasSubstr("name of 1025 bytes, at most 1024"));
+  std::string many = "{\"__metadata__\":{\"0\":\"\"";
+  for (int i = 1; i <= 65536; ++i) many += fmt::format(",\"{}\":\"\"", i);
+  EXPECT_THAT(refusal(image(many + "}}", 0)), HasSubstr("__metadata__: more than 65536 entries"));
   EXPECT_THAT(refusal(image("{} x", 0)), HasSubstr("invalid JSON at byte"));
 }
 
