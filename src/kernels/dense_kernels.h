@@ -17,10 +17,9 @@ inline constexpr size_t kDensePad = 32;       // converted activation rows are z
 inline constexpr size_t kDenseTileRows = 24;  // a multiple of the row tiles of every level (3, 6, 8)
 
 // How activations are stored for a weight type: kernels that split bf16 pairs with one shift and one mask want the even
-// k of each 16 (AVX2) or 32 (AVX-512) first.
+// k of each 32 first.
 enum class DenseForm : uint8_t {
   kF32,
-  kF32Split16,  // k 0 2 4 .. 14, 1 3 .. 15 of every 16
   kF32Split32,  // k 0 2 4 .. 30, 1 3 .. 31 of every 32
   kBF16,
 };

@@ -1,6 +1,6 @@
 #include <benchmark/benchmark.h>
+#include <time.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -14,6 +14,7 @@
 // matmul/<format>/<mode>/<N>x<K>/M<m>: the weights of one run are cycled through a set larger than the last-level
 // cache, so that M=1 reads memory. `read_fraction` = weight bytes per second over the measured read bandwidth,
 // `peak_fraction` = operations per second over the peak of the instruction the kernel uses.
+// One thread counts its CPU time, so that other load on the machine is left out; more threads count wall time.
 // FETTLE_BENCH_THREADS sets the threads (default: all cores), FETTLE_ISA the level.
 namespace fettle::kernels {
 namespace {
@@ -26,8 +27,13 @@ ThreadPool& pool() {
   static ThreadPool p(bench_threads());
   return p;
 }
+double seconds_now() {
+  timespec t{};
+  clock_gettime(pool().size() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 const Roofline& roofline() {
-  static const Roofline r = measure_roofline(pool(), active_isa());
+  static const Roofline r = measure_roofline(pool(), active_isa(), {.repetitions = 9, .cpu_time = pool().size() == 1});
   return r;
 }
 
@@ -38,15 +44,13 @@ struct Shape {
 // Enough copies of one prepared weight to exceed `kSetBytes`.
 struct WeightSet {
   std::vector<PreparedWeight> weights;
-  WeightSet(const test::WeightCase& c) {
+  explicit WeightSet(const test::WeightCase& c) {
     constexpr size_t kSetBytes = size_t{160} << 20;
     const PackedWeight w = test::random_weight(c, 1);
     do {
-      weights.push_back(prepare(w.codes.numel() * static_cast<int64_t>(dtype_bytes(w.codes.dtype())) > 0 &&
-                                        format_info(c.format).kind == CodeKind::kDense
-                                    ? dense_weight(w.codes.copy())
-                                    : w,
-                                pool()));
+      // Dense weights are not copied by prepare.
+      weights.push_back(
+          prepare(format_info(c.format).kind == CodeKind::kDense ? dense_weight(w.codes.copy()) : w, pool()));
     } while (weights.size() * weights[0].bytes() < kSetBytes);
   }
 };
@@ -78,9 +82,9 @@ void run(benchmark::State& state, const test::WeightCase& c, ActMode mode, size_
   double best = 1e9;
   size_t next = 0;
   for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds_now();
     matmul({x.data(), m, k}, set->weights[next], mode, pool(), scratch, {y.data(), m, n});
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = seconds_now() - start;
     best = std::min(best, seconds);
     state.SetIterationTime(seconds);
     next = (next + 1) % set->weights.size();

@@ -1,20 +1,24 @@
 #include "kernels/roofline.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <vector>
 
 #include "base/aligned.h"
+#include "base/error.h"
 #include "kernels/roofline_kernels.h"
 
 namespace fettle::kernels {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+double seconds_now(bool cpu_time) {
+  timespec t{};
+  clock_gettime(cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 uint64_t scalar_read(const uint8_t* p, size_t bytes) {
@@ -59,15 +63,15 @@ const PeakKernels& peaks(Isa isa) {
 
 // Best rate in 10^9 per second over the repetitions, all threads working.
 template <typename Work>
-double best_rate(ThreadPool& pool, int repetitions, const Work& work) {
+double best_rate(ThreadPool& pool, const RooflineOptions& options, const Work& work) {
   const auto threads = static_cast<size_t>(pool.size());
   std::vector<double> done(threads);
   double best = 0;
   auto body = [&](size_t i) { done[i] = work(i); };
-  for (int r = 0; r < repetitions; ++r) {
-    const auto start = std::chrono::steady_clock::now();
+  for (int r = 0; r < options.repetitions; ++r) {
+    const double start = seconds_now(options.cpu_time);
     pool.parallel_for(threads, std::ref(body));
-    const double seconds = seconds_since(start);
+    const double seconds = seconds_now(options.cpu_time) - start;
     double total = 0;
     for (double d : done) total += d;
     best = std::max(best, total / seconds * 1e-9);
@@ -78,24 +82,25 @@ double best_rate(ThreadPool& pool, int repetitions, const Work& work) {
 }  // namespace
 
 Roofline measure_roofline(ThreadPool& pool, Isa isa, const RooflineOptions& options) {
+  FETTLE_CHECK(!options.cpu_time || pool.size() == 1);
   const PeakKernels& k = peaks(isa);
   const auto threads = static_cast<size_t>(pool.size());
   const size_t share = options.read_bytes / threads / 4096 * 4096;
   AlignedBuffer<uint8_t> memory(share * threads);
   std::vector<uint64_t> found(threads * 8);
-  best_rate(pool, 1, [&](size_t i) {  // first touch by the pool's threads
+  best_rate(pool, {.repetitions = 1}, [&](size_t i) {  // first touch by the pool's threads
     std::memset(memory.data() + i * share, 1, share);
     return 0.0;
   });
   Roofline out;
-  out.read_gbs = best_rate(pool, options.repetitions, [&](size_t i) {
+  out.read_gbs = best_rate(pool, options, [&](size_t i) {
     found[i * 8] |= k.read(memory.data() + i * share, share);
     return static_cast<double>(share);
   });
   std::vector<float> sinks(threads * 16);
   constexpr size_t kRounds = 2'000'000;
   const auto rate = [&](double (*f)(size_t, float*)) {
-    return f ? best_rate(pool, options.repetitions, [&](size_t i) { return f(kRounds, &sinks[i * 16]); }) : 0.0;
+    return f ? best_rate(pool, options, [&](size_t i) { return f(kRounds, &sinks[i * 16]); }) : 0.0;
   };
   out.f32_gflops = rate(k.f32);
   out.int8_gops = rate(k.int8);

@@ -20,6 +20,7 @@ struct Roofline {
 struct RooflineOptions {
   size_t read_bytes = size_t{512} << 20;  // must exceed the last-level cache several times
   int repetitions = 5;                    // the best one counts: other load only slows things down
+  bool cpu_time = false;  // one thread only: count the thread's CPU time, so that other load is left out
 };
 
 // Takes about repetitions x (read_bytes / bandwidth + 0.1 s). Allocates read_bytes.
