@@ -18,30 +18,35 @@ FETTLE_INLINE void score_tiles(const float* q, size_t q_stride, const std::byte*
     FETTLE_UNROLL
     for (size_t t = 0; t < T; ++t) acc[r][t] = V::zero();
   }
-  const auto step = [&]<size_t kIndex>(const typename Page::Raw* raw, size_t d) __attribute__((always_inline)) {
-    F key[T];
-    FETTLE_UNROLL
-    for (size_t t = 0; t < T; ++t) key[t] = Page::template get<kIndex>(raw[t]);
-    FETTLE_UNROLL
-    for (size_t r = 0; r < R; ++r) {
-      const F x = V::set(q[r * q_stride + d + kIndex]);
+  // Values that are converted in registers come one tile after the other, so that few of them are live; plain loads go
+  // side by side, so that a broadcast serves all tiles.
+  const auto step = [&](size_t d, size_t n) __attribute__((always_inline)) {
+    if constexpr (kUnit == 1) {
+      F key[T];
       FETTLE_UNROLL
-      for (size_t t = 0; t < T; ++t) acc[r][t] = V::fma(x, key[t], acc[r][t]);
+      for (size_t t = 0; t < T; ++t) key[t] = Page::template get<0>(Page::load(tiles[t] + d * 64));
+      FETTLE_UNROLL
+      for (size_t r = 0; r < R; ++r) {
+        const F x = V::set(q[r * q_stride + d]);
+        FETTLE_UNROLL
+        for (size_t t = 0; t < T; ++t) acc[r][t] = V::fma(x, key[t], acc[r][t]);
+      }
+    } else {
+      FETTLE_UNROLL
+      for (size_t t = 0; t < T; ++t) {
+        const auto raw = Page::load(tiles[t] + d / kUnit * 64);
+        unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
+          if (kIndex >= n) return;
+          const F key = Page::template get<kIndex>(raw);
+          FETTLE_UNROLL
+          for (size_t r = 0; r < R; ++r) acc[r][t] = V::fma(V::set(q[r * q_stride + d + kIndex]), key, acc[r][t]);
+        });
+      }
     }
   };
-  typename Page::Raw raw[T];
   size_t d = 0;
-  for (; d + kUnit <= dims; d += kUnit) {
-    FETTLE_UNROLL
-    for (size_t t = 0; t < T; ++t) raw[t] = Page::load(tiles[t] + d / kUnit * 64);
-    unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) { step.template operator()<kIndex>(raw, d); });
-  }
-  if (d < dims) {
-    for (size_t t = 0; t < T; ++t) raw[t] = Page::load(tiles[t] + d / kUnit * 64);
-    unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
-      if (d + kIndex < dims) step.template operator()<kIndex>(raw, d);
-    });
-  }
+  for (; d + kUnit <= dims; d += kUnit) step(d, kUnit);
+  if (d < dims) step(d, dims - d);
   FETTLE_UNROLL
   for (size_t r = 0; r < R; ++r) {
     FETTLE_UNROLL
@@ -62,21 +67,25 @@ FETTLE_INLINE void add_value_tile(const float* weights, size_t weight_stride, co
     FETTLE_UNROLL
     for (size_t c = 0; c < C; ++c) acc[r][c] = V::load(out + r * out_stride + 16 * c);
   }
-  for (size_t unit = first / kUnit; unit * kUnit < last; ++unit) {
-    typename Page::Raw raw[C];
+  const auto step = [&](size_t unit, size_t from, size_t to) __attribute__((always_inline)) {
     FETTLE_UNROLL
-    for (size_t c = 0; c < C; ++c) raw[c] = Page::load(tile + unit * row_bytes + 64 * c);
-    const bool whole = unit * kUnit >= first && unit * kUnit + kUnit <= last;
-    unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
-      const size_t slot = unit * kUnit + kIndex;
-      if (!whole && (slot < first || slot >= last)) return;
-      FETTLE_UNROLL
-      for (size_t c = 0; c < C; ++c) {
-        const F value = Page::template get<kIndex>(raw[c]);
+    for (size_t c = 0; c < C; ++c) {
+      const auto raw = Page::load(tile + unit * row_bytes + 64 * c);
+      unrolled<kUnit>([&]<size_t kIndex>() __attribute__((always_inline)) {
+        const size_t slot = unit * kUnit + kIndex;
+        if (slot < from || slot >= to) return;
+        const F value = Page::template get<kIndex>(raw);
         FETTLE_UNROLL
         for (size_t r = 0; r < R; ++r) acc[r][c] = V::fma(V::set(weights[r * weight_stride + slot]), value, acc[r][c]);
-      }
-    });
+      });
+    }
+  };
+  for (size_t unit = first / kUnit; unit * kUnit < last; ++unit) {
+    const size_t begin = unit * kUnit, end = begin + kUnit;
+    if (begin >= first && end <= last)
+      step(unit, begin, end);
+    else
+      step(unit, first, last);
   }
   FETTLE_UNROLL
   for (size_t r = 0; r < R; ++r) {
