@@ -57,6 +57,7 @@ void add_sampling(Command& c, SamplingFlags& f) {
   c.option("--top-k", &f.top_k, "N", "keep the N most probable tokens; 0 = all");
   c.option("--top-p", &f.top_p, "X", "keep the smallest set of probability X; 1 = all");
   c.option("--min-p", &f.min_p, "X", "drop tokens below X times the most probable one; 0 = none");
+  add_samplers(c, f.samplers);
   c.option("--repeat-penalty,--repetition-penalty", &f.repetition_penalty, "X", "divide logits of recent tokens; 1 = off");
   c.option("--presence-penalty", &f.presence_penalty, "X", "subtract from logits of recent tokens; 0 = off");
   c.option("--frequency-penalty", &f.frequency_penalty, "X", "the same per occurrence; 0 = off");
@@ -100,6 +101,7 @@ void apply_sampling(const SamplingFlags& f, const engine::Llm& llm, engine::Requ
     if (f.penalty_last_n != -1) in_range("--repeat-last-n", f.penalty_last_n, 0, 1 << 30);
     r.sampling.penalty_last_n = static_cast<int>(f.penalty_last_n);
   }
+  apply_samplers(f.samplers, r.sampling);
   if (f.seed != SamplingFlags::kUnset) r.sampling.seed = f.seed;
   for (const std::string& text : f.logit_bias) r.sampling.logit_bias.push_back(parse_bias(text));
   if (f.max_tokens != -1) r.max_tokens = static_cast<int>(in_range("--max-tokens", f.max_tokens, 1, 1 << 30));

@@ -7,6 +7,7 @@
 #include "context.h"
 #include "decode/sampling.h"
 #include "engine/engine.h"
+#include "sampler_flags.h"
 
 namespace fettle::cli {
 
@@ -31,6 +32,7 @@ struct SamplingFlags {
   std::vector<std::string> logit_bias, stop;
   int64_t max_tokens = -1;
   bool ignore_eos = false, show_special = false;
+  SamplerFlags samplers;
 };
 void add_sampling(Command& command, SamplingFlags& flags);
 // Fills sampling, stop, max_tokens of a request. Throws kUsage for values out of range.
