@@ -82,8 +82,8 @@ class GgufExport {
         write_tensor(o, writer);
       }
       writer.finish();
-      report_.bytes = file.position();
     });
+    report_.bytes = MappedFile::open(out)->bytes().size();
     report_.architecture = models::gguf_architecture(config_);
     return std::move(report_);
   }

@@ -68,6 +68,7 @@ TEST_F(ConvertTest, EveryArchitectureSurvivesTheWayThroughGguf) {
     const std::string gguf = dir_ / "m.gguf", back = dir_ / "back";
     const ConvertReport there = convert(model_, gguf, type("auto"), pool_);
     EXPECT_EQ(there.fallbacks, 0u);
+    EXPECT_EQ(there.bytes, std::filesystem::file_size(gguf));
     for (const ConvertedTensor& t : there.tensors) EXPECT_TRUE(t.exact) << t.name;
     convert(gguf, back, type("auto"), pool_);
     expect_same_tensors(model_, back);

@@ -4,9 +4,9 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 
 #include "base/cpu.h"
-#include "base/file.h"
 #include "base/random.h"
 #include "engine/llm.h"
 #include "eval/statistics.h"
@@ -37,11 +37,10 @@ double active_sum(const models::Model& model, Figure&& figure) {
 
 // Value in kB of a line such as "VmRSS:	  1234 kB".
 uint64_t status_kilobytes(std::string_view key) {
+  // A file of /proc has no size to map or to read ahead, so it is read line by line.
+  std::ifstream status("/proc/self/status");
   std::string text;
-  try {
-    text = read_file("/proc/self/status", size_t{1} << 20);
-  } catch (const Error&) {
-    return 0;
+  while (std::getline(status, text) && !text.starts_with(key)) {
   }
   const size_t at = text.find(key);
   if (at == std::string::npos) return 0;
