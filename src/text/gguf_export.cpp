@@ -80,8 +80,11 @@ class Exporter {
     out_.eos = t_.eos();
     out_.unk = t_.unk();
     out_.pad = t_.pad();
-    out_.add_bos = t_.adds_bos();
-    out_.add_eos = t_.adds_eos();
+    // A template may name tokens that no configuration calls BOS or EOS.
+    if (!out_.bos && p_.prefix.size() == 1) out_.bos = p_.prefix.front();
+    if (!out_.eos && p_.suffix.size() == 1) out_.eos = p_.suffix.front();
+    out_.add_bos = out_.bos && !p_.prefix.empty() && p_.prefix.front() == *out_.bos;
+    out_.add_eos = out_.eos && !p_.suffix.empty() && p_.suffix.back() == *out_.eos;
     for (const TokenId id : p_.eog)
       if (id != out_.eos && id != out_.bos && !out_.eot && p_.vocab.has(id) && !is_eog_name(p_.vocab.piece(id)))
         out_.eot = id;  // ends a turn without having one of the names by which readers know such tokens
@@ -267,6 +270,8 @@ class Exporter {
         "caf\xC3\xA9 na\xC3\xAFve \xE6\xBC\xA2\xE5\xAD\x97 \xF0\x9F\x99\x82 e\xCC\x81",
         "x=1;y=-2.5e10//!!??"};
     for (std::string_view text : kTexts) compare(*copy, text);
+    for (size_t letters : {60, 100, 101})
+      compare(*copy, std::string(letters, 'a'));  // WordPiece gives up on long words
     Random random(1);
     for (int round = 0; round < 3000; ++round) {
       std::string text;

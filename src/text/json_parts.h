@@ -26,4 +26,7 @@ void read_model(const JsonReader& model, TokenizerParts& parts);        // after
 // tokenizer_config.json and added_tokens.json may name more added tokens.
 std::unique_ptr<TokenizerParts> read_tokenizer_parts(std::string text, std::string_view source, const std::string* dir);
 
+// The same for a SentencePiece model file.
+std::unique_ptr<TokenizerParts> read_sentencepiece_parts(std::string_view bytes, std::string_view source);
+
 }  // namespace fettle::text

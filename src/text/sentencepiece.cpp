@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "text/gguf_vocab.h"
+#include "text/json_parts.h"
 #include "text/models/bpe.h"
 #include "text/models/score_bpe.h"
 #include "text/models/unigram.h"
@@ -102,7 +103,7 @@ void build_normalizer(const SentencePieceModel& model, TokenizerParts& parts) {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> parse_sentencepiece_model(std::string_view bytes, std::string_view source) {
+std::unique_ptr<TokenizerParts> read_sentencepiece_parts(std::string_view bytes, std::string_view source) {
   const SentencePieceModel model = read_sentencepiece_proto(bytes, source);
   if (model.treat_whitespace_as_suffix)
     fail(ErrorCode::kInput, "{}: trainer_spec.treat_whitespace_as_suffix is not supported", source);
@@ -135,7 +136,11 @@ std::shared_ptr<const Tokenizer> parse_sentencepiece_model(std::string_view byte
   if (model.byte_fallback) parts->decoder.push_back(make_byte_fallback_decoder());
   parts->decoder.push_back(make_fuse_decoder());
   if (model.add_dummy_prefix) parts->decoder.push_back(make_strip_decoder(" ", 1, 0));
-  return finish_parts(std::move(parts));
+  return parts;
+}
+
+std::shared_ptr<const Tokenizer> parse_sentencepiece_model(std::string_view bytes, std::string_view source) {
+  return finish_parts(read_sentencepiece_parts(bytes, source));
 }
 
 std::shared_ptr<const Tokenizer> load_sentencepiece_model(const std::string& path) {

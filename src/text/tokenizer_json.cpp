@@ -140,10 +140,11 @@ void read_configuration(const std::string& dir, TokenizerParts& parts) {
                    map = folder.reader("special_tokens_map.json", map_json),
                    generation = folder.reader("generation_config.json", generation_json),
                    model = folder.reader("config.json", model_json);
-  parts.bos = named_token(config, map, "bos_token", true, parts);
-  parts.eos = named_token(config, map, "eos_token", true, parts);
+  // What the configuration names wins over what the tokenizer file itself says (SentencePiece models do).
+  if (const auto bos = named_token(config, map, "bos_token", true, parts)) parts.bos = bos;
+  if (const auto eos = named_token(config, map, "eos_token", true, parts)) parts.eos = eos;
   if (const auto unk = named_token(config, map, "unk_token", false, parts)) parts.unk = unk;
-  parts.pad = named_token(config, map, "pad_token", false, parts);
+  if (const auto pad = named_token(config, map, "pad_token", false, parts)) parts.pad = pad;
   collect_ids(model, "eos_token_id", parts.extra_eog);
   collect_ids(generation, "eos_token_id", parts.extra_eog);
   if (!parts.eos) {
@@ -203,7 +204,11 @@ std::shared_ptr<const Tokenizer> load_tokenizer_json(const std::string& dir_or_f
   const std::string path = is_dir ? path_join(dir, "tokenizer.json") : dir_or_file;
   if (is_dir && !file_exists(path)) {
     const std::string sentencepiece = path_join(dir, "tokenizer.model");
-    if (file_exists(sentencepiece)) return load_sentencepiece_model(sentencepiece);
+    if (file_exists(sentencepiece)) {
+      auto parts = read_sentencepiece_parts(read_file(sentencepiece, kTokenizerLimits.max_bytes), sentencepiece);
+      read_configuration(dir, *parts);
+      return finish_parts(std::move(parts));
+    }
     fail(ErrorCode::kIo, "{}: holds neither tokenizer.json nor tokenizer.model", dir);
   }
   auto parts = read_tokenizer_parts(read_file(path, kTokenizerLimits.max_bytes), path, &dir);

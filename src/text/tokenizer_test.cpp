@@ -198,7 +198,7 @@ TEST(Streaming, EveryCharacterSplitOverTwoTokens) {
   EXPECT_EQ(stream.flush(), "\uFFFD");
 }
 
-TEST(Folder, WithoutTokenizerIsRefused) {
+TEST(LoadTokenizer, EmptyFolderIsRefused) {
   try {
     load_tokenizer_json(FETTLE_TEST_DATA);
     FAIL();
