@@ -7,6 +7,7 @@
 #include "io/gguf.h"
 #include "io/model_files.h"
 #include "models/gguf_names.h"
+#include "models/gguf_tokenizer.h"
 #include "text/gguf_vocab.h"
 
 namespace fettle::engine {

@@ -1,7 +1,5 @@
 #include "models/gguf_names.h"
 
-#include "text/gguf_vocab.h"
-
 #include <charconv>
 #include <utility>
 
@@ -62,50 +60,6 @@ std::optional<std::string> gguf_tensor_name(const ModelConfig& config, std::stri
   if (!found) found = find_name(kLayer, stem);
   if (!found) return std::nullopt;
   return fmt::format("blk.{}.{}{}", layer, *found, suffix);
-}
-
-text::GgufVocab gguf_vocab(const io::GgufFile& file) {
-  text::GgufVocab v;
-  v.model = file.string("tokenizer.ggml.model");
-  v.source = file.path();
-  v.pre = file.string_or("tokenizer.ggml.pre", "");
-  for (std::string_view token : file.strings("tokenizer.ggml.tokens")) v.tokens.emplace_back(token);
-  if (file.has("tokenizer.ggml.scores")) v.scores = file.numbers("tokenizer.ggml.scores");
-  if (file.has("tokenizer.ggml.token_type"))
-    for (int64_t type : file.integers("tokenizer.ggml.token_type")) v.token_types.push_back(static_cast<int32_t>(type));
-  if (file.has("tokenizer.ggml.merges"))
-    for (std::string_view merge : file.strings("tokenizer.ggml.merges")) v.merges.emplace_back(merge);
-  const auto id = [&](const char* key) -> std::optional<text::TokenId> {
-    const std::string name = fmt::format("tokenizer.ggml.{}_token_id", key);
-    if (!file.has(name)) return std::nullopt;
-    return static_cast<text::TokenId>(file.integer(name, 0, INT32_MAX));
-  };
-  v.bos = id("bos");
-  v.eos = id("eos");
-  v.eot = id("eot");
-  v.eom = id("eom");
-  v.unk = id("unknown");
-  v.pad = id("padding");
-  v.sep = id("seperator");  // spelt so in the format
-  v.mask = id("mask");
-  const auto flag = [&](const char* key) -> std::optional<bool> {
-    const std::string name = fmt::format("tokenizer.ggml.{}", key);
-    if (!file.has(name)) return std::nullopt;
-    return file.boolean(name);
-  };
-  v.add_bos = flag("add_bos_token");
-  v.add_eos = flag("add_eos_token");
-  v.add_sep = flag("add_sep_token");
-  v.add_space_prefix = flag("add_space_prefix");
-  v.remove_extra_whitespaces = flag("remove_extra_whitespaces");
-  if (const io::GgufValue* charsmap = file.find_value("tokenizer.ggml.precompiled_charsmap")) {
-    if (charsmap->type != io::GgufType::kArray || charsmap->raw.size() != charsmap->count)
-      fail(ErrorCode::kInput, "{}: tokenizer.ggml.precompiled_charsmap: expected an array of bytes, found {}",
-           file.path(), charsmap->type_text());
-    v.precompiled_charsmap.assign(reinterpret_cast<const char*>(charsmap->raw.data()), charsmap->raw.size());
-  }
-  v.huggingface_json = file.string_or("tokenizer.huggingface.json", "");
-  return v;
 }
 
 }  // namespace fettle::models

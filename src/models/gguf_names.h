@@ -6,7 +6,6 @@
 
 #include "io/checkpoint.h"
 #include "models/config.h"
-#include "text/gguf_vocab.h"
 
 namespace fettle::models {
 
@@ -21,8 +20,5 @@ std::string gguf_architecture(const ModelConfig& config);
 // the architecture has no such tensor. Experts map to their stacked tensor ("mlp.experts.up_proj.weight" ->
 // "ffn_up_exps").
 std::optional<std::string> gguf_tensor_name(const ModelConfig& config, std::string_view hf_name);
-
-// Tokenizer metadata of the file (tokenizer.ggml.*).
-text::GgufVocab gguf_vocab(const io::GgufFile& file);
 
 }  // namespace fettle::models

@@ -1,6 +1,7 @@
 #include "models/gguf_tokenizer.h"
 
 #include "base/checked.h"
+#include "base/error.h"
 
 namespace fettle::models {
 namespace {
@@ -34,15 +35,16 @@ constexpr FlagKey kFlags[] = {
 
 // Arrays of i8 or u8.
 std::string read_bytes(const io::GgufFile& file, const std::string& name) {
-  std::string bytes;
-  if (!file.has(name)) return bytes;
-  for (int64_t value : file.integers(name)) bytes += static_cast<char>(static_cast<unsigned char>(value));
-  return bytes;
+  const io::GgufValue* value = file.find_value(name);
+  if (!value) return {};
+  if (value->type != io::GgufType::kArray || value->raw.size() != value->count)
+    fail(ErrorCode::kInput, "{}: {}: expected an array of bytes, found {}", file.path(), name, value->type_text());
+  return {reinterpret_cast<const char*>(value->raw.data()), value->raw.size()};
 }
 
 }  // namespace
 
-text::GgufVocab read_gguf_vocab(const io::GgufFile& file) {
+text::GgufVocab gguf_vocab(const io::GgufFile& file) {
   text::GgufVocab v;
   v.source = file.path();
   v.model = file.string(key("model"));

@@ -8,7 +8,7 @@ namespace fettle::models {
 
 // Reads the `tokenizer.*` keys. Throws kInput naming file and key for missing tokens and wrong types; what the values
 // mean is checked by text::make_gguf_tokenizer().
-text::GgufVocab read_gguf_vocab(const io::GgufFile& file);
+text::GgufVocab gguf_vocab(const io::GgufFile& file);
 
 // Writes them. Absent values are left out.
 void write_gguf_vocab(const text::GgufVocab& vocab, io::GgufMetadata& metadata);

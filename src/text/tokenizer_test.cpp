@@ -111,6 +111,27 @@ TEST(Stories, SpecialTokensOfUntrustedTextStayText) {
   EXPECT_EQ(t->decode(ids), "</s>");
 }
 
+// Ids listed in models/books-5m/README.md, made by the trainer of that tokenizer.
+TEST(Books, IdsOfItsReadme) {
+  const auto t = load_tokenizer_json(FETTLE_SOURCE_DIR "/models/books-5m");
+  const std::pair<std::string, Ids> cases[] = {
+      {"Hello, world!", {76, 482, 115, 48, 1109, 37}},
+      {"  two  spaces\n\nand a newline \t tab",
+       {36, 668, 36, 545, 1455, 14, 14, 408, 262, 952, 112, 595, 36, 13, 260, 596}},
+      {"It's 1984's café—naïve £12.50...", {711, 366, 1984, 61,  60,  56, 366, 279, 2648, 1583, 380, 1024, 199,
+                                            179, 317, 36,   198, 167, 53, 54,  50,  57,   52,   681, 50}},
+      {std::string(40, 'x'), Ids(40, 124)},
+      {"ÉCOLE don't DON'T we'll", {199, 141, 71, 83, 80, 73, 712, 411, 463, 83, 82, 43, 88, 340, 753}},
+      {"emoji 🙂 and 漢字", {606, 115, 110, 109, 36, 244, 163, 157, 134, 278, 36, 234, 192, 166, 233, 177, 155}},
+  };
+  for (const auto& [text, ids] : cases) {
+    EXPECT_EQ(t->encode(text), ids) << text;
+    EXPECT_EQ(t->decode(ids), text);
+  }
+  EXPECT_FALSE(t->adds_bos());
+  EXPECT_THAT(t->eog_ids(), ElementsAre(0, 2));  // <|endoftext|>, <|im_end|>
+}
+
 TEST(ByteLevel, MergesInRankOrder) {
   const auto t = byte_level();
   const auto byte = [](char c) { return 2 + static_cast<TokenId>(static_cast<unsigned char>(c)); };

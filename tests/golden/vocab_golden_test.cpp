@@ -66,7 +66,7 @@ Published load(const std::string& dir, const std::string& xz_name) {
   p.name = xz_name.substr(0, xz_name.size() - 3);
   p.bytes = run("xz -dc '" + path_join(dir, xz_name) + "'");
   const auto file = io::GgufFile::parse(std::as_bytes(std::span(p.bytes)), p.name);
-  p.tokenizer = text::make_gguf_tokenizer(models::read_gguf_vocab(file));
+  p.tokenizer = text::make_gguf_tokenizer(models::gguf_vocab(file));
   return p;
 }
 
@@ -111,7 +111,7 @@ TEST(PublishedVocabularies, SurviveWriting) {
     bytes += metadata.encoded();
     bytes.resize((bytes.size() + 31) / 32 * 32);
     const auto file = io::GgufFile::parse(std::as_bytes(std::span(bytes)), "copy.gguf");
-    const auto copy = text::make_gguf_tokenizer(models::read_gguf_vocab(file));
+    const auto copy = text::make_gguf_tokenizer(models::gguf_vocab(file));
     EXPECT_EQ(copy->vocab_size(), p.tokenizer->vocab_size());
     EXPECT_EQ(copy->eog_ids(), p.tokenizer->eog_ids());
     for (const std::string& text : split_texts(read_file(path_join(dir, p.name + ".inp"), 1 << 20)))
