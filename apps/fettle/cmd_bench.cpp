@@ -63,9 +63,7 @@ struct Bench {
     for (const auto& t : llm->model().tensors()) bytes += static_cast<double>(t.bytes);
     return bytes;
   }
-  std::string type() const {
-    return fmt::format("{} {}", llm->model().config().model_type, main_format(llm->model()));
-  }
+  std::string type() const { return fmt::format("{} {}", llm->model().config().model_type, main_format(llm->model())); }
 };
 
 Json bench_json(const Bench& b) {
@@ -126,8 +124,8 @@ std::string bench_markdown(const Bench& b) {
                      human_bytes(static_cast<double>(eval::resident_bytes())),
                      human_bytes(static_cast<double>(eval::peak_resident_bytes())));
   if (b.limits.read_bytes_per_s > 0)
-    out += fmt::format("measured limits, {} threads: read {:.1f} GB/s, arithmetic of prefill {:.0f} GFLOP/s\n", b.threads,
-                       b.limits.read_bytes_per_s / 1e9, b.limits.flops_per_s / 1e9);
+    out += fmt::format("measured limits, {} threads: read {:.1f} GB/s, arithmetic of prefill {:.0f} GFLOP/s\n",
+                       b.threads, b.limits.read_bytes_per_s / 1e9, b.limits.flops_per_s / 1e9);
   return out;
 }
 
@@ -135,7 +133,8 @@ void run_bench(const BenchFlags& f, const CancelToken& cancel) {
   const std::vector<eval::SpeedTest> tests = tests_of(f);
   Bench b{f, nullptr, thread_count(f.common), 0, eval::load_per_cpu(), {}, {}};
   const auto pool = start(f.common);
-  if (b.busy > 0.5) log_warning("the machine is busy (load average {:.2f} per CPU): expect slower and less steady numbers", b.busy);
+  if (b.busy > 0.5)
+    log_warning("the machine is busy (load average {:.2f} per CPU): expect slower and less steady numbers", b.busy);
   const auto begin = std::chrono::steady_clock::now();
   b.llm = load_model(f.model, *pool);
   b.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -162,7 +161,8 @@ void add_bench(Program& program) {
   auto f = std::make_shared<BenchFlags>();
   Command& c = program.add("bench", "speed of a model and its share of this machine's limits");
   add_model(c, f->model);
-  c.option("-p,--n-prompt", &f->prompt, "LIST", "prompt tokens (default 512); lists: 128,256 or 0-1024+256 or 64-512*2");
+  c.option("-p,--n-prompt", &f->prompt, "LIST",
+           "prompt tokens (default 512); lists: 128,256 or 0-1024+256 or 64-512*2");
   c.option("-n,--n-gen", &f->generate, "LIST", "generated tokens (default 128)");
   c.option("-pg,--prompt-gen", &f->pairs, "P,G", "a prompt of P tokens followed by G generated ones; may be repeated");
   c.option("-d,--n-depth", &f->depth, "LIST", "tokens already in the context (default 0)");
@@ -172,8 +172,10 @@ void add_bench(Program& program) {
   c.toggle("--no-limits", &f->no_limits, "do not measure the machine's limits");
   add_common(c, f->common);
   c.details(
-      "Random tokens, no sampling, an empty cache for every repetition, as llama-bench. Generation is compared with the "
-      "read bandwidth measured in the same run with the same threads, prompt processing with the peak of the multiply-add "
+      "Random tokens, no sampling, an empty cache for every repetition, as llama-bench. Generation is compared with "
+      "the "
+      "read bandwidth measured in the same run with the same threads, prompt processing with the peak of the "
+      "multiply-add "
       "instruction its kernels use.");
   c.example("fettle bench models/books-5m -p 256 -n 64 -r 3", "a quick run");
   c.on_run([f, &program] { run_bench(*f, program.cancel()); });

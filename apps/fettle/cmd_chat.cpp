@@ -27,7 +27,10 @@ Json message(std::string_view role, std::string_view content) {
 class Chat {
  public:
   Chat(const ChatFlags& flags, const CancelToken& cancel)
-      : flags_(flags), cancel_(cancel), pool_(start(flags.common)), llm_(load_model(flags.model, *pool_)),
+      : flags_(flags),
+        cancel_(cancel),
+        pool_(start(flags.common)),
+        llm_(load_model(flags.model, *pool_)),
         engine_(llm_, engine_options(flags.model, *llm_), *pool_) {
     clear();
     if (llm_->chat_templates().empty()) log_warning("{}: no chat template, ChatML is used", flags.model.model);

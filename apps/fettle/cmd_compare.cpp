@@ -61,10 +61,12 @@ std::string comparison_text(const CompareFlags& f, eval::Comparison c) {
   const size_t shown = f.top == 0 ? c.tensors.size() : std::min(c.tensors.size(), static_cast<size_t>(f.top));
   for (size_t i = 0; i < shown; ++i) {
     const auto& t = c.tensors[i];
-    table.rows.push_back({t.name, t.format_a, t.format_b, fmt::format("{:.3e}", t.relative_error), fmt::format("{:.3e}", t.max_abs)});
+    table.rows.push_back(
+        {t.name, t.format_a, t.format_b, fmt::format("{:.3e}", t.relative_error), fmt::format("{:.3e}", t.max_abs)});
   }
-  return eval::render_text(table) + fmt::format("{} tensors, {} identical; relative squared error of all matrices: {:.6e}\n",
-                                                c.tensors.size(), c.identical, c.relative_error);
+  return eval::render_text(table) +
+         fmt::format("{} tensors, {} identical; relative squared error of all matrices: {:.6e}\n", c.tensors.size(),
+                     c.identical, c.relative_error);
 }
 
 void run_compare(const CompareFlags& f, const CancelToken& cancel) {
@@ -93,7 +95,8 @@ void add_compare(Program& program) {
   c.option("--top", &f->top, "N", "print the N tensors that differ most; 0 = all (default 20)");
   add_common(c, f->common);
   c.details(
-      "Containers and formats may differ: everything is compared as 32-bit numbers, rows of rotary projections and Gemma's "
+      "Containers and formats may differ: everything is compared as 32-bit numbers, rows of rotary projections and "
+      "Gemma's "
       "norms in the same convention.");
   c.example("fettle compare models/books-5m books-int4 --top 3", "which layers lost most");
   c.on_run([f, &program] { run_compare(*f, program.cancel()); });

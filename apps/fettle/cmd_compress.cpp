@@ -26,9 +26,7 @@ compress::CompressOptions options_of(const CompressFlags& f) {
   o.numbers.group_size = f.group_size;
   o.numbers.symmetric = !f.asymmetric;
   o.numbers.mx_scale = f.mx_scale == "floor" ? MxScale::kFloor : f.mx_scale == "ceil" ? MxScale::kCeil : MxScale::kEven;
-  o.numbers.scale_dtype = f.scale_dtype == "f32"   ? DType::kF32
-                          : f.scale_dtype == "f16" ? DType::kF16
-                                                   : DType::kBF16;
+  o.numbers.scale_dtype = f.scale_dtype == "f32" ? DType::kF32 : f.scale_dtype == "f16" ? DType::kF16 : DType::kBF16;
   o.ignore = f.ignore;
   o.include_head = f.head;
   o.overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
@@ -120,9 +118,11 @@ void run_compress(const CompressFlags& f, const CancelToken& cancel) {
   progress.reset();
   if (f.common.json) return print_json(report_json(f, report));
   if (f.common.verbose) print(layer_table(report) + "\n");
-  print(fmt::format("{}: {} {} groups of {}\n", f.out, f.method, f.format, report.plan.layers.front().stored.group_size) +
-        plan_text(report.plan) +
-        fmt::format("relative squared error of the weights: {:.6f}\ntime: {:.2f} s\n", report.mean_error(), report.seconds));
+  print(
+      fmt::format("{}: {} {} groups of {}\n", f.out, f.method, f.format, report.plan.layers.front().stored.group_size) +
+      plan_text(report.plan) +
+      fmt::format("relative squared error of the weights: {:.6f}\ntime: {:.2f} s\n", report.mean_error(),
+                  report.seconds));
 }
 
 std::vector<std::string> method_names() {
@@ -146,20 +146,25 @@ void add_compress(Program& program) {
   c.option("-o,--out", &f->out, "OUT", "directory to write");
   c.option("--method", &f->method, "M", "how codes are chosen (default rtn)").choices(method_names());
   c.option("--weight-format,--format", &f->format, "F", "number format (default int4)").choices(writable_formats());
-  c.option("--group-size", &f->group_size, "N", "weights per scale along a row; -1 = one scale per row (default: the format's; int4: 128, 64 or 32, the largest that divides all layers)");
+  c.option("--group-size", &f->group_size, "N",
+           "weights per scale along a row; -1 = one scale per row (default: the format's; int4: 128, 64 or 32, the "
+           "largest that divides all layers)");
   c.toggle("--sym", &f->symmetric, "integers without zero points (default)");
   c.toggle("--asym", &f->asymmetric, "integers with zero points");
   c.option("--mx-scale", &f->mx_scale, "RULE", "shared exponent of mxfp4 and mxfp8 (default even)")
       .choices({"even", "floor", "ceil"});
-  c.option("--scale-dtype", &f->scale_dtype, "TYPE", "type of integer scales (default bf16)").choices({"bf16", "f16", "f32"});
+  c.option("--scale-dtype", &f->scale_dtype, "TYPE", "type of integer scales (default bf16)")
+      .choices({"bf16", "f16", "f32"});
   c.option("--ignore", &f->ignore, "NAME", "leave a module dense: exact name or re:REGEX; may be repeated");
-  c.toggle("--lm-head", &f->head, "quantise the output head too (left dense by default, as are embeddings and routers)");
+  c.toggle("--lm-head", &f->head,
+           "quantise the output head too (left dense by default, as are embeddings and routers)");
   c.toggle("--dry-run", &f->dry_run, "print sizes and memory, write nothing");
   c.toggle("--overwrite", &f->overwrite, "replace an existing directory");
   add_common(c, f->common);
-  c.details(methods_help() + "\n" + formats_help() +
-            "\nThe result is a compressed-tensors checkpoint (nf4: bitsandbytes) that fettle, vLLM and transformers load. "
-            "Layers are read, quantised and written one at a time.");
+  c.details(
+      methods_help() + "\n" + formats_help() +
+      "\nThe result is a compressed-tensors checkpoint (nf4: bitsandbytes) that fettle, vLLM and transformers load. "
+      "Layers are read, quantised and written one at a time.");
   c.example("fettle compress models/books-5m -o books-int4 --format int4 --group-size 64 --asym", "4-bit integers");
   c.example("fettle compress models/books-5m --format nvfp4 --dry-run", "how large it would be");
   c.on_run([f, &program] { run_compress(*f, program.cancel()); });

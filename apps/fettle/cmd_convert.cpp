@@ -20,9 +20,10 @@ void run_convert(ConvertFlags& f, const CancelToken& cancel) {
   for (const auto& t : r.tensors) exact += t.exact ? 1 : 0;
   if (!f.common.json) {
     if (f.common.verbose)
-      for (const auto& t : r.tensors) print(fmt::format("{:<48} {} -> {}{}\n", t.name, t.from, t.to, t.exact ? "" : " (rounded)"));
-    print(fmt::format("{}: architecture {}, {} tensors, {} hold the same numbers, {} in {:.2f} s\n", f.out, r.architecture,
-                      r.tensors.size(), exact, human_bytes(static_cast<double>(r.bytes)), r.seconds));
+      for (const auto& t : r.tensors)
+        print(fmt::format("{:<48} {} -> {}{}\n", t.name, t.from, t.to, t.exact ? "" : " (rounded)"));
+    print(fmt::format("{}: architecture {}, {} tensors, {} hold the same numbers, {} in {:.2f} s\n", f.out,
+                      r.architecture, r.tensors.size(), exact, human_bytes(static_cast<double>(r.bytes)), r.seconds));
     return;
   }
   Json out = Json::object();

@@ -28,9 +28,9 @@ struct Variant {
   bool symmetric;
 };
 constexpr Variant kVariants[] = {
-    {"int8", Format::kInt8, 0, true},         {"fp8", Format::kFp8, 0, true},
-    {"int4-g32", Format::kInt4, 32, true},    {"int4-g64-asym", Format::kInt4, 64, false},
-    {"nf4", Format::kNF4, 0, true},           {"mxfp4", Format::kMxfp4, 0, true},
+    {"int8", Format::kInt8, 0, true},      {"fp8", Format::kFp8, 0, true},
+    {"int4-g32", Format::kInt4, 32, true}, {"int4-g64-asym", Format::kInt4, 64, false},
+    {"nf4", Format::kNF4, 0, true},        {"mxfp4", Format::kMxfp4, 0, true},
     {"nvfp4", Format::kNvfp4, 0, true},
 };
 constexpr size_t kContext = 256;
@@ -89,8 +89,7 @@ class Demo {
   // One pass over the text for all: the original is read once per window and every candidate is compared with it.
   void measure_quality() {
     log_info("measuring perplexity and KL on {}", result_.text);
-    const eval::EvalText text =
-        eval::tokenize_text(llms_[0]->tokenizer(), result_.text, eval::load_text(files_.text));
+    const eval::EvalText text = eval::tokenize_text(llms_[0]->tokenizer(), result_.text, eval::load_text(files_.text));
     std::vector<std::unique_ptr<eval::LogitSource>> sources;
     std::vector<eval::LogitSource*> candidates;
     for (const auto& llm : llms_) sources.push_back(eval::model_source(llm->model(), *pool_, kContext));
@@ -114,9 +113,10 @@ class Demo {
     log_info("measuring speed");
     eval::SpeedOptions options;
     options.repetitions = 3;
+    options.max_seconds = 1;  // keeps the demo short on a busy machine
     for (size_t i = 0; i < llms_.size(); ++i) {
       result_.rows[i].prefill = eval::measure_speed(llms_[i]->model(), {256, 0, 0}, options, {}, *pool_, &cancel_);
-      result_.rows[i].decode = eval::measure_speed(llms_[i]->model(), {0, 64, 0}, options, {}, *pool_, &cancel_);
+      result_.rows[i].decode = eval::measure_speed(llms_[i]->model(), {0, 32, 0}, options, {}, *pool_, &cancel_);
     }
   }
 
@@ -156,7 +156,8 @@ class Demo {
 void add_demo(Program& program) {
   auto f = std::make_shared<DemoFlags>();
   Command& c = program.add("demo", "the whole job on the embedded model: compress, measure, report, generate");
-  c.option("-o,--out", &f->out, "DIR", "folder for models and report.html (default ./fettle-demo; replaced when the demo wrote it)");
+  c.option("-o,--out", &f->out, "DIR",
+           "folder for models and report.html (default ./fettle-demo; replaced when the demo wrote it)");
   c.option("--chunks", &f->windows, "N", "windows of 256 tokens to measure on; 0 = the whole text (default 80)");
   c.toggle("--overwrite", &f->overwrite, "replace any existing folder");
   add_common(c, f->common);

@@ -85,12 +85,13 @@ void run_eval(const EvalFlags& f, const CancelToken& cancel) {
   ModelFlags reference_flags = f.model;
   reference_flags.model = f.reference;
   const auto reference = load_model(reference_flags, *pool);
-  if (reference->tokenizer().encode(raw) != text.tokens)
+  if (eval::tokenize_text(reference->tokenizer(), text.name, raw).tokens != text.tokens)
     fail(ErrorCode::kInput, "{} and {} turn the text into different tokens: the two cannot be compared", f.model.model,
          f.reference);
   const auto reference_source = eval::model_source(reference->model(), *pool, context(windows.ctx));
   eval::LogitSource* candidates[] = {source.get()};
-  print_kl(f, eval::compare_to_reference(*reference_source, candidates, text, windows, *pool, hooks).front(), f.reference);
+  print_kl(f, eval::compare_to_reference(*reference_source, candidates, text, windows, *pool, hooks).front(),
+           f.reference);
 }
 
 }  // namespace
@@ -104,11 +105,15 @@ void add_eval(Program& program) {
   c.option("--method", &f->method, "M", "how the text is cut and which predictions count (default llamacpp)")
       .choices({"llamacpp", "gptq", "hf", "lm-eval"});
   c.option("-c,--max-length,--ctx-size", &f->model.context, "N", "tokens per window (default 512)");
-  c.option("--ppl-stride,--stride", &f->stride, "N", "step between windows: method hf (default 512), or llamacpp's --ppl-stride");
+  c.option("--ppl-stride,--stride", &f->stride, "N",
+           "step between windows: method hf (default 512), or llamacpp's --ppl-stride");
   c.option("--chunks", &f->chunks, "N", "only the first N windows; 0 = all (default)");
-  c.option("--reference", &f->reference, "MODEL", "also compare with this model: KL, top-1 agreement, change of probabilities");
-  c.option("--kl-divergence-base,--save-logits", &f->save_logits, "FILE", "write the model's log-probabilities (llama.cpp's file)");
-  c.option("--kl,--kl-file", &f->kl_file, "FILE", "compare with log-probabilities written by --save-logits or llama-perplexity");
+  c.option("--reference", &f->reference, "MODEL",
+           "also compare with this model: KL, top-1 agreement, change of probabilities");
+  c.option("--kl-divergence-base,--save-logits", &f->save_logits, "FILE",
+           "write the model's log-probabilities (llama.cpp's file)");
+  c.option("--kl,--kl-file", &f->kl_file, "FILE",
+           "compare with log-probabilities written by --save-logits or llama-perplexity");
   c.toggle("--overwrite", &f->overwrite, "replace an existing --save-logits file");
   add_common(c, f->common);
   c.details(

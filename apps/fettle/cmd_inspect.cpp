@@ -47,7 +47,8 @@ Summary summarise_gguf(const io::ModelFiles& files) {
   s.architecture = std::string(source.gguf().string("general.architecture"));
   for (const io::TensorEntry* e : source.entries()) {
     std::string format = e->type;
-    std::transform(format.begin(), format.end(), format.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    std::transform(format.begin(), format.end(), format.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
     s.tensors.push_back({e->name, format, e->shape, e->bytes});
   }
   return s;
@@ -62,16 +63,20 @@ Summary summarise_directory(const io::ModelFiles& files, ThreadPool& pool) {
   for (const ModelTensor& t : compress::model_tensors(config)) {
     if (t.kind == ModelTensor::Kind::kVector) {
       source->vector(t.name, t.rows);  // checks shape and type
-      s.tensors.push_back({compress::published_name(config, t.name), "f32", {t.rows}, static_cast<uint64_t>(t.rows) * 4});
+      s.tensors.push_back(
+          {compress::published_name(config, t.name), "f32", {t.rows}, static_cast<uint64_t>(t.rows) * 4});
       continue;
     }
     if (t.name == "lm_head" && !source->has("lm_head")) continue;
     const bool experts = t.kind == ModelTensor::Kind::kExperts;
     for (int64_t j = 0; j < (experts ? config.num_experts : 1); ++j) {
-      const PackedWeight w = experts ? source->expert(t.name, j, t.part, t.rows, t.cols) : source->matrix(t.name, t.rows, t.cols);
+      const PackedWeight w =
+          experts ? source->expert(t.name, j, t.part, t.rows, t.cols) : source->matrix(t.name, t.rows, t.cols);
       const std::string name = experts ? fmt::format("{}.{}.{}.weight", t.name, j, t.part) : t.name + ".weight";
-      s.tensors.push_back({compress::published_name(config, name), std::string(format_info(w.format).name),
-                           {t.rows, t.cols}, w.file_bytes()});
+      s.tensors.push_back({compress::published_name(config, name),
+                           std::string(format_info(w.format).name),
+                           {t.rows, t.cols},
+                           w.file_bytes()});
     }
   }
   return s;
@@ -99,9 +104,10 @@ Json summary_json(const Summary& s) {
 }
 
 std::string summary_text(const std::string& model, const Summary& s, bool with_tensors) {
-  std::string out = fmt::format("{}\narchitecture: {}\nparameters: {:.3f} M in {} tensors\nsize: {}\nbits/weight: {:.3f}\n\n", model,
-                                s.architecture, static_cast<double>(s.parameters) / 1e6, s.tensors.size(),
-                                human_bytes(static_cast<double>(s.bytes)), s.bits_per_weight());
+  std::string out =
+      fmt::format("{}\narchitecture: {}\nparameters: {:.3f} M in {} tensors\nsize: {}\nbits/weight: {:.3f}\n\n", model,
+                  s.architecture, static_cast<double>(s.parameters) / 1e6, s.tensors.size(),
+                  human_bytes(static_cast<double>(s.bytes)), s.bits_per_weight());
   struct Sum {
     size_t tensors = 0;
     int64_t elements = 0;
@@ -117,9 +123,10 @@ std::string summary_text(const std::string& model, const Summary& s, bool with_t
   eval::ReportTable formats;
   formats.columns = {{"format", false}, {"tensors"}, {"M parameters"}, {"size"}, {"bits/weight"}};
   for (const auto& [name, sum] : by_format)
-    formats.rows.push_back({name, std::to_string(sum.tensors), fmt::format("{:.3f}", static_cast<double>(sum.elements) / 1e6),
-                            human_bytes(static_cast<double>(sum.bytes)),
-                            fmt::format("{:.3f}", 8 * static_cast<double>(sum.bytes) / static_cast<double>(sum.elements))});
+    formats.rows.push_back(
+        {name, std::to_string(sum.tensors), fmt::format("{:.3f}", static_cast<double>(sum.elements) / 1e6),
+         human_bytes(static_cast<double>(sum.bytes)),
+         fmt::format("{:.3f}", 8 * static_cast<double>(sum.bytes) / static_cast<double>(sum.elements))});
   out += eval::render_text(formats);
   if (!with_tensors) return out;
   eval::ReportTable tensors;
@@ -143,9 +150,10 @@ void inspect_kernels(bool json) {
     out["supported"] = std::move(list);
     return print_json(out);
   }
-  print(fmt::format("cpu: {}, {} CPUs for this process\nkernels run at level: {}\nthis machine has: {}\n"
-                    "force another one with --isa LEVEL or FETTLE_ISA=LEVEL\n",
-                    cpu_model(), available_cpus(), isa_name(active_isa()), fmt::join(levels, ", ")));
+  print(
+      fmt::format("cpu: {}, {} CPUs for this process\nkernels run at level: {}\nthis machine has: {}\n"
+                  "force another one with --isa LEVEL or FETTLE_ISA=LEVEL\n",
+                  cpu_model(), available_cpus(), isa_name(active_isa()), fmt::join(levels, ", ")));
 }
 
 void run_inspect(const InspectFlags& f) {
@@ -173,7 +181,8 @@ void run_verify(const std::string& dir, bool json) {
     for (const std::string& p : problems) print(p + "\n");
     if (problems.empty()) print("all files are as recorded\n");
   }
-  if (!problems.empty()) fail(ErrorCode::kNumeric, "{}: {} files differ from {}", dir, problems.size(), compress::kManifestName);
+  if (!problems.empty())
+    fail(ErrorCode::kNumeric, "{}: {} files differ from {}", dir, problems.size(), compress::kManifestName);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ struct RunFlags {
 
 // -p, -f or piped standard input, in this order.
 std::string read_prompt(const RunFlags& f) {
-  if (!f.prompts.empty() && !f.file.empty()) fail(ErrorCode::kUsage, "fettle run: expected either -p or -f, found both");
+  if (!f.prompts.empty() && !f.file.empty())
+    fail(ErrorCode::kUsage, "fettle run: expected either -p or -f, found both");
   std::string text, source;
   if (!f.prompts.empty()) {
     text = f.prompts.back();
@@ -60,7 +61,8 @@ void run_command(RunFlags& f, const CancelToken& cancel) {
   engine::Request request;
   request.prompt = llm->tokenizer().encode(prompt);
   if (request.prompt.empty())
-    fail(ErrorCode::kUsage, "--prompt: expected some text; this tokenizer adds no BOS, so an empty prompt has no tokens");
+    fail(ErrorCode::kUsage,
+         "--prompt: expected some text; this tokenizer adds no BOS, so an empty prompt has no tokens");
   apply_sampling(f.sampling, *llm, request);
   engine::Engine engine(llm, engine_options(f.model, *llm), *pool);
   if (!f.common.json) {
@@ -94,7 +96,8 @@ void add_run(Program& program) {
   add_sampling(c, f->sampling);
   add_common(c, f->common);
   c.details(
-      "The prompt is taken as it is; `fettle chat` applies the model's chat template. With --verbose the speeds are printed "
+      "The prompt is taken as it is; `fettle chat` applies the model's chat template. With --verbose the speeds are "
+      "printed "
       "on stderr at the end.");
   c.example("fettle run models/books-5m -p \"The old man looked at the sea and\" -n 40 --temp 0", "greedy text");
   c.on_run([f, &program] { run_command(*f, program.cancel()); });

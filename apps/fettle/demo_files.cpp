@@ -22,7 +22,8 @@ DemoFiles find_demo_files() {
     DemoFiles files{path_join(place, "books-5m"), path_join(place, "text/the-wind-in-the-willows.txt")};
     if (file_exists(path_join(files.model, "config.json")) && file_exists(files.text)) return files;
   }
-  fail(ErrorCode::kInput, "the demo's model and text were not found; looked in {} (set FETTLE_DEMO_DIR)", fmt::join(places, ", "));
+  fail(ErrorCode::kInput, "the demo's model and text were not found; looked in {} (set FETTLE_DEMO_DIR)",
+       fmt::join(places, ", "));
 }
 
 }  // namespace fettle::cli

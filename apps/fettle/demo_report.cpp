@@ -9,11 +9,14 @@
 namespace fettle::cli {
 namespace {
 
-std::string plus_minus(double value, double error, int digits) { return fmt::format("{:.{}f} ± {:.{}f}", value, digits, error, digits); }
+std::string plus_minus(double value, double error, int digits) {
+  return fmt::format("{:.{}f} ± {:.{}f}", value, digits, error, digits);
+}
 
 eval::ReportTable demo_table(const DemoResult& r) {
   eval::ReportTable t;
-  t.columns = {{"format", false}, {"size"}, {"bits/weight"}, {"model bits"}, {"ppl"}, {"KL (nats)"}, {"top-1 %"}, {"prefill t/s"}, {"decode t/s"}};
+  t.columns = {{"format", false}, {"size"},    {"bits/weight"}, {"model bits"}, {"ppl"},
+               {"KL (nats)"},     {"top-1 %"}, {"prefill t/s"}, {"decode t/s"}};
   for (const DemoRow& row : r.rows) {
     const bool original = &row == &r.rows.front();
     const auto& q = row.quality;
@@ -30,7 +33,8 @@ std::string explain(const DemoResult& r) {
   const auto& reference = r.rows.front().quality.reference;
   return fmt::format(
       "Perplexity by method {} with windows of {} tokens: {} windows of {}, {} predictions scored; KL of each model "
-      "against the original on the same predictions; ± is the standard error. bits/weight counts codes and scales of the "
+      "against the original on the same predictions; ± is the standard error. bits/weight counts codes and scales of "
+      "the "
       "quantised layers, model bits also the embedding, which stays bf16 (it is a fifth of this small model).",
       eval::method_name(reference.method), reference.ctx, reference.windows, r.text, reference.scored);
 }
@@ -81,21 +85,27 @@ std::string demo_html(const DemoResult& r) {
   eval::HtmlReport page;
   page.title = "fettle demo: " + r.model;
   page.lead = "One model in eight forms: how small, how close to the original, how fast.";
-  page.facts = {{"text", r.text}, {"machine", machine(r)}, {"fettle", fmt::format("{} ({})", kVersion, kCommit)},
-                {"time", fmt::format("{:.1f} s", r.seconds)}, {"repeat with", "fettle demo"}};
+  page.facts = {{"text", r.text},
+                {"machine", machine(r)},
+                {"fettle", fmt::format("{} ({})", kVersion, kCommit)},
+                {"time", fmt::format("{:.1f} s", r.seconds)},
+                {"repeat with", "fettle demo"}};
   eval::ReportSection table{.heading = "Results", .text = explain(r)};
   table.tables.push_back(demo_table(r));
   eval::ReportSection quality{.heading = "Size and quality",
-                              .text = "Lower and further left is better. The dashed line joins the formats that no other "
-                                      "format beats in both directions."};
+                              .text =
+                                  "Lower and further left is better. The dashed line joins the formats that no other "
+                                  "format beats in both directions."};
   quality.charts = {eval::svg_scatter(scatter(r, true)), eval::svg_scatter(scatter(r, false))};
   eval::ReportSection speed{.heading = "Speed",
-                            .text = "A model this small fits into the processor's cache, so these figures show the "
-                                    "kernels' overhead; on models larger than the cache, fewer bytes mean more tokens per "
-                                    "second (fettle synth and fettle bench measure that)."};
+                            .text =
+                                "A model this small fits into the processor's cache, so these figures show the "
+                                "kernels' overhead; on models larger than the cache, fewer bytes mean more tokens per "
+                                "second (fettle synth and fettle bench measure that)."};
   speed.charts = {eval::svg_bars(speed_bars(r))};
-  eval::ReportSection text{.heading = "Text from " + r.rows[r.best].name,
-                           .text = "The format under 5 bits with the smallest KL continues a prompt (temperature 0.8, seed 7)."};
+  eval::ReportSection text{
+      .heading = "Text from " + r.rows[r.best].name,
+      .text = "The format under 5 bits with the smallest KL continues a prompt (temperature 0.8, seed 7)."};
   text.verbatim = r.generated;
   page.sections = {table, quality, speed, text};
   return eval::render_html(page);

@@ -11,9 +11,9 @@ namespace fettle::cli {
 
 struct DemoRow {
   std::string name = {};
-  uint64_t bytes = 0;      // of all weights
-  double bits = 0;         // per weight of the quantised layers
-  double model_bits = 0;   // per weight of everything
+  uint64_t bytes = 0;     // of all weights
+  double bits = 0;        // per weight of the quantised layers
+  double model_bits = 0;  // per weight of everything
   double weight_error = 0;
   eval::KlResult quality = {};
   eval::SpeedResult prefill = {}, decode = {};

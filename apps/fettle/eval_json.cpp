@@ -55,8 +55,9 @@ Json kl_json(const std::string& model, const std::string& reference, const eval:
 }
 
 std::string ppl_text(const eval::PplResult& r) {
-  std::string out = fmt::format("method {}, context {}{}: {} windows, {} of {} tokens scored\n", eval::method_name(r.method),
-                                r.ctx, r.stride > 0 ? fmt::format(", stride {}", r.stride) : "", r.windows, r.scored, r.tokens);
+  std::string out =
+      fmt::format("method {}, context {}{}: {} windows, {} of {} tokens scored\n", eval::method_name(r.method), r.ctx,
+                  r.stride > 0 ? fmt::format(", stride {}", r.stride) : "", r.windows, r.scored, r.tokens);
   out += fmt::format("nll: {:.6f} ± {:.6f}\nppl: {:.4f} ± {:.4f}\n", r.nll, r.nll_error, r.ppl, r.ppl_error);
   if (r.bits_per_byte > 0) out += fmt::format("bits per byte: {:.4f}\n", r.bits_per_byte);
   if (r.word_ppl > 0) out += fmt::format("ppl per word: {:.4f}\n", r.word_ppl);
@@ -68,11 +69,15 @@ std::string kl_text(const eval::KlResult& r) {
   out += fmt::format("reference ppl: {:.4f} ± {:.4f}\n", r.reference.ppl, r.reference.ppl_error);
   out += "ln(ppl / reference ppl): " + with_interval(r.ln_ppl_ratio) + "\n";
   out += "mean KL: " + with_interval(r.kl) + " nats\n";
-  out += fmt::format("KL percentiles: median {:.6f}, 90 % {:.6f}, 95 % {:.6f}, 99 % {:.6f}, 99.9 % {:.6f}, maximum {:.6f}\n",
-                     r.kl_at[4], r.kl_at[5], r.kl_at[6], r.kl_at[7], r.kl_at[8], r.kl_max);
-  const auto percent = [](const eval::Estimate& e) { return fmt::format("{:.3f} ± {:.3f} %", 100 * e.value, 100 * e.error); };
+  out += fmt::format(
+      "KL percentiles: median {:.6f}, 90 % {:.6f}, 95 % {:.6f}, 99 % {:.6f}, 99.9 % {:.6f}, maximum {:.6f}\n",
+      r.kl_at[4], r.kl_at[5], r.kl_at[6], r.kl_at[7], r.kl_at[8], r.kl_max);
+  const auto percent = [](const eval::Estimate& e) {
+    return fmt::format("{:.3f} ± {:.3f} %", 100 * e.value, 100 * e.error);
+  };
   out += "same most probable token: " + percent(r.top1_agreement) + "\n";
-  out += "change of the true token's probability: mean " + percent(r.mean_delta_p) + ", rms " + percent(r.rms_delta_p) + "\n";
+  out += "change of the true token's probability: mean " + percent(r.mean_delta_p) + ", rms " + percent(r.rms_delta_p) +
+         "\n";
   return out;
 }
 

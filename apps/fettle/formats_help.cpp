@@ -5,8 +5,8 @@
 namespace fettle::cli {
 namespace {
 
-constexpr Format kWritable[] = {Format::kFp8,   Format::kInt4,  Format::kInt8, Format::kMxfp4,
-                                Format::kMxfp8, Format::kNF4, Format::kNvfp4};
+constexpr Format kWritable[] = {Format::kFp8,   Format::kInt4, Format::kInt8, Format::kMxfp4,
+                                Format::kMxfp8, Format::kNF4,  Format::kNvfp4};
 
 }  // namespace
 
@@ -20,7 +20,8 @@ std::string formats_help() {
   std::string out = "formats:\n";
   for (const Format f : kWritable) {
     const FormatInfo& info = format_info(f);
-    const std::string group = info.default_group > 0 ? fmt::format("groups of {}", info.default_group) : "one scale per row";
+    const std::string group =
+        info.default_group > 0 ? fmt::format("groups of {}", info.default_group) : "one scale per row";
     out += fmt::format("{}: {}; default {}\n", info.name, info.summary, group);
   }
   return out;

@@ -10,15 +10,18 @@ namespace fettle::cli {
 
 void add_model(Command& c, ModelFlags& f) {
   c.positional("MODEL", &f.model, "directory, .gguf file or hub id");
-  c.option("--act", &f.activations, "MODE", "activations in products with quantised weights: a16 exact enough to ignore, "
-           "a8 faster (default a16)").choices({"a16", "a8"});
+  c.option("--act", &f.activations, "MODE",
+           "activations in products with quantised weights: a16 exact enough to ignore, "
+           "a8 faster (default a16)")
+      .choices({"a16", "a8"});
   c.toggle("--strict", &f.strict, "refuse tensors that the architecture does not have");
 }
 
 void add_context(Command& c, ModelFlags& f) {
   c.option("-c,--max-model-len,--ctx-size", &f.context, "N", "context in tokens (default: the model's, at most 8192)");
   c.option("-b,-ub,--batch-size", &f.batch, "N", "prompt tokens per forward pass (default 512)");
-  c.option("-ctk,-ctv,--kv-cache-dtype,--cache-type", &f.kv_type, "TYPE", "type of cached keys and values (default bf16)")
+  c.option("-ctk,-ctv,--kv-cache-dtype,--cache-type", &f.kv_type, "TYPE",
+           "type of cached keys and values (default bf16)")
       .choices({"f32", "bf16", "int8"});
   c.toggle("--no-generation-config", &f.no_generation_config, "ignore the checkpoint's sampling defaults");
 }
@@ -32,7 +35,8 @@ std::shared_ptr<const engine::Llm> load_model(const ModelFlags& f, ThreadPool& p
   engine::Llm::Options options;
   options.load.activations = f.activations == "a8" ? kernels::ActMode::kA8 : kernels::ActMode::kA16;
   options.load.strict = f.strict;
-  if (f.context != 0) options.load.context = static_cast<int64_t>(in_range("--ctx-size", f.context, 1, int64_t{1} << 30));
+  if (f.context != 0)
+    options.load.context = static_cast<int64_t>(in_range("--ctx-size", f.context, 1, int64_t{1} << 30));
   options.generation_config = !f.no_generation_config;
   auto llm = engine::Llm::load(f.model, options, pool);
   log_debug("{}: loaded in {:.2f} s, {} of weights", f.model,
@@ -51,14 +55,16 @@ engine::EngineOptions engine_options(const ModelFlags& f, const engine::Llm&) {
 }
 
 void add_sampling(Command& c, SamplingFlags& f) {
-  c.option("-n,--predict,--max-tokens", &f.max_tokens, "N", "tokens to generate; -1 = until the model ends (default -1)");
+  c.option("-n,--predict,--max-tokens", &f.max_tokens, "N",
+           "tokens to generate; -1 = until the model ends (default -1)");
   c.option("-s,--seed", &f.seed, "N", "seed of the draws (default: a new one, printed with --verbose)");
   c.option("--temp,--temperature", &f.temperature, "X", "0 = always the most probable token");
   c.option("--top-k", &f.top_k, "N", "keep the N most probable tokens; 0 = all");
   c.option("--top-p", &f.top_p, "X", "keep the smallest set of probability X; 1 = all");
   c.option("--min-p", &f.min_p, "X", "drop tokens below X times the most probable one; 0 = none");
   add_samplers(c, f.samplers);
-  c.option("--repeat-penalty,--repetition-penalty", &f.repetition_penalty, "X", "divide logits of recent tokens; 1 = off");
+  c.option("--repeat-penalty,--repetition-penalty", &f.repetition_penalty, "X",
+           "divide logits of recent tokens; 1 = off");
   c.option("--presence-penalty", &f.presence_penalty, "X", "subtract from logits of recent tokens; 0 = off");
   c.option("--frequency-penalty", &f.frequency_penalty, "X", "the same per occurrence; 0 = off");
   c.option("--repeat-last-n", &f.penalty_last_n, "N", "tokens the penalties look back at; -1 = all, 0 = none");
@@ -122,12 +128,15 @@ engine::Result run_request(engine::Engine& engine, engine::Request request, cons
 }
 
 std::string speed_lines(const engine::Result& r) {
-  const auto rate = [](size_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0; };
+  const auto rate = [](size_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
+  };
   // The first token comes from the prompt's pass, so that n tokens cost n - 1 decode steps.
   const size_t steps = r.tokens.empty() ? 0 : r.tokens.size() - 1;
-  return fmt::format("prompt eval: {} tokens in {:.3f} s, {:.2f} tokens/s\neval: {} tokens in {:.3f} s, {:.2f} tokens/s\n",
-                     r.prompt_tokens, r.prompt_seconds, rate(r.prompt_tokens, r.prompt_seconds), r.tokens.size(),
-                     r.decode_seconds, rate(steps, r.decode_seconds));
+  return fmt::format(
+      "prompt eval: {} tokens in {:.3f} s, {:.2f} tokens/s\neval: {} tokens in {:.3f} s, {:.2f} tokens/s\n",
+      r.prompt_tokens, r.prompt_seconds, rate(r.prompt_tokens, r.prompt_seconds), r.tokens.size(), r.decode_seconds,
+      rate(steps, r.decode_seconds));
 }
 
 }  // namespace fettle::cli

@@ -17,7 +17,7 @@ struct ModelFlags {
   int64_t context = 0, batch = 512;
   bool strict = false, no_generation_config = false;
 };
-void add_model(Command& command, ModelFlags& flags);  // MODEL and --act, --strict
+void add_model(Command& command, ModelFlags& flags);    // MODEL and --act, --strict
 void add_context(Command& command, ModelFlags& flags);  // -c, -b, -ctk
 std::shared_ptr<const engine::Llm> load_model(const ModelFlags& flags, ThreadPool& pool);
 engine::EngineOptions engine_options(const ModelFlags& flags, const engine::Llm& llm);

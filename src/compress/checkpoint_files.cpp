@@ -13,8 +13,8 @@ namespace fettle::compress {
 namespace {
 
 bool is_weight_file(std::string_view name) {
-  for (const char* end : {".safetensors", ".safetensors.index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5",
-                          ".msgpack"})
+  for (const char* end :
+       {".safetensors", ".safetensors.index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack"})
     if (name.ends_with(end)) return true;
   return false;
 }
@@ -76,8 +76,10 @@ void require_finite(const io::TensorSource& source, ThreadPool& pool) {
       if (type == DType::kF64) count_nonfinite<uint64_t>(bytes, 0x7FF0000000000000u, begin, count, first);
     });
     if (count > 0)
-      fail(ErrorCode::kNumeric, "{}: tensor \"{}\": expected finite weights, found {} NaN or infinite values, the first at "
-           "index {}", source.file_of(entry->name), printable(entry->name), count.load(), first.load());
+      fail(ErrorCode::kNumeric,
+           "{}: tensor \"{}\": expected finite weights, found {} NaN or infinite values, the first at "
+           "index {}",
+           source.file_of(entry->name), printable(entry->name), count.load(), first.load());
     source.release(entry->name);
   }
 }

@@ -43,8 +43,13 @@ class Job {
  public:
   Job(const std::string& model, const std::string& out, const CompressOptions& options, ThreadPool& pool,
       const CancelToken* cancel, const LayerProgress& progress)
-      : options_(options), method_(find_method(options.method)), pool_(pool), cancel_(cancel), progress_(progress),
-        files_(io::resolve_model(model)), out_(out) {}
+      : options_(options),
+        method_(find_method(options.method)),
+        pool_(pool),
+        cancel_(cancel),
+        progress_(progress),
+        files_(io::resolve_model(model)),
+        out_(out) {}
 
   CompressReport run() {
     const auto start = std::chrono::steady_clock::now();
@@ -105,7 +110,8 @@ class Job {
     for (const LayerPlan& layer : report_.plan.layers) by_tensor[layer.module + ".weight"] = &layer;
     for (const io::TensorEntry* entry : source.entries()) {
       if (const auto it = by_tensor.find(entry->name); it != by_tensor.end()) {
-        for (io::TensorSpec& s : io::linear_specs(it->second->module, it->second->stored)) specs.push_back(std::move(s));
+        for (io::TensorSpec& s : io::linear_specs(it->second->module, it->second->stored))
+          specs.push_back(std::move(s));
       } else if (entry->dtype) {
         specs.push_back({entry->name, *entry->dtype, entry->shape});
       } else {

@@ -16,7 +16,7 @@ namespace fettle::compress {
 struct CompressOptions {
   std::string method = "rtn";
   Format format = Format::kInt4;
-  FormatOptions numbers;            // symmetry, MX scale rule; group size 0 = the format's, for int4 halved until it fits
+  FormatOptions numbers;  // symmetry, MX scale rule; group size 0 = the format's, for int4 halved until it fits
   std::vector<std::string> ignore;  // modules left dense besides embeddings and routers: exact names or "re:..."
   bool include_head = false;        // quantise lm_head too
   Overwrite overwrite = Overwrite::kNo;
@@ -31,14 +31,14 @@ struct LayerPlan {
 };
 
 struct CompressPlan {
-  std::vector<LayerPlan> layers;   // in file order
-  std::vector<std::string> dense;  // linear modules left as they are
-  int64_t parameters = 0;          // of all tensors
-  int64_t layer_parameters = 0;    // of the quantised layers
+  std::vector<LayerPlan> layers;               // in file order
+  std::vector<std::string> dense;              // linear modules left as they are
+  int64_t parameters = 0;                      // of all tensors
+  int64_t layer_parameters = 0;                // of the quantised layers
   uint64_t bytes_before = 0, bytes_after = 0;  // of all tensors
-  uint64_t peak_memory = 0;        // estimate: largest layer in F32, its codes and one output tensor
-  double bits_per_weight() const;        // of the quantised layers
-  double model_bits_per_weight() const;  // of everything
+  uint64_t peak_memory = 0;                    // estimate: largest layer in F32, its codes and one output tensor
+  double bits_per_weight() const;              // of the quantised layers
+  double model_bits_per_weight() const;        // of everything
 };
 
 struct LayerReport {
@@ -57,9 +57,9 @@ struct CompressReport {
 
 using LayerProgress = std::function<void(size_t done, size_t total, const LayerReport& layer)>;
 
-// What would be done; reads only headers. `model` is a directory in Hugging Face layout. Throws kInput for GGUF input, a
-// checkpoint that is quantised already, tensors that disagree with the config and layers the format cannot hold; kUsage
-// for an unknown method.
+// What would be done; reads only headers. `model` is a directory in Hugging Face layout. Throws kInput for GGUF input,
+// a checkpoint that is quantised already, tensors that disagree with the config and layers the format cannot hold;
+// kUsage for an unknown method.
 CompressPlan plan_compression(const std::string& model, const CompressOptions& options);
 
 // Quantises `model` into the new directory `out`: tensor by tensor, so that memory stays near plan.peak_memory whatever

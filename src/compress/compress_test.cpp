@@ -59,11 +59,11 @@ class CompressTest : public ::testing::Test {
 TEST_F(CompressTest, EveryFormatLoadsBackWithTheReportedError) {
   make();
   const auto original = open(model_);
-  const CompressOptions cases[] = {options(Format::kInt8),         options(Format::kInt8, 64),
-                                   options(Format::kInt4, 32),     options(Format::kInt4, 64, false),
-                                   options(Format::kInt4, -1),     options(Format::kNF4),
-                                   options(Format::kMxfp4),        options(Format::kMxfp8),
-                                   options(Format::kNvfp4),        options(Format::kFp8)};
+  const CompressOptions cases[] = {options(Format::kInt8),     options(Format::kInt8, 64),
+                                   options(Format::kInt4, 32), options(Format::kInt4, 64, false),
+                                   options(Format::kInt4, -1), options(Format::kNF4),
+                                   options(Format::kMxfp4),    options(Format::kMxfp8),
+                                   options(Format::kNvfp4),    options(Format::kFp8)};
   for (const CompressOptions& o : cases) {
     const std::string out = dir_ / std::string(format_info(o.format).name) + std::to_string(o.numbers.group_size);
     const CompressReport report = compress(model_, out, o, pool_);

@@ -32,11 +32,11 @@ struct ConvertReport {
   size_t fallbacks = 0;  // matrices whose rows do not fill the type's blocks, stored as F16 instead
 };
 
-// Converts any MODEL to a .gguf file (when `out` ends in .gguf) or to a directory in Hugging Face layout. Weights change
-// order and type only as the container asks: q and k rows of the llama architecture are permuted for adjacent-pair
-// rotation, Gemma norms gain or lose their 1, experts are stacked, rope scaling becomes a tensor of divisors. Throws
-// kInput for architectures that the target does not know and for layers that "auto" cannot store exactly, kNumeric for
-// values beyond the range of f16, kUsage for unknown types.
+// Converts any MODEL to a .gguf file (when `out` ends in .gguf) or to a directory in Hugging Face layout. Weights
+// change order and type only as the container asks: q and k rows of the llama architecture are permuted for
+// adjacent-pair rotation, Gemma norms gain or lose their 1, experts are stacked, rope scaling becomes a tensor of
+// divisors. Throws kInput for architectures that the target does not know and for layers that "auto" cannot store
+// exactly, kNumeric for values beyond the range of f16, kUsage for unknown types.
 ConvertReport convert(const std::string& model, const std::string& out, const ConvertOptions& options, ThreadPool& pool,
                       const CancelToken* cancel = nullptr);
 

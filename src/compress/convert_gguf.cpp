@@ -26,9 +26,9 @@ struct TypeRow {
   int64_t file_type;  // general.file_type
 };
 constexpr TypeRow kTypes[] = {
-    {"f32", Format::kF32, Format::kF32, 0, 0},          {"f16", Format::kF16, Format::kF16, 1, 1},
-    {"bf16", Format::kBF16, Format::kBF16, 30, 32},     {"q8_0", Format::kQ8_0, Format::kQ8_0, 8, 7},
-    {"q4_0", Format::kQ4_0, Format::kQ8_0, 2, 2},       {"mxfp4", Format::kMxfp4, Format::kQ8_0, 39, 38},
+    {"f32", Format::kF32, Format::kF32, 0, 0},         {"f16", Format::kF16, Format::kF16, 1, 1},
+    {"bf16", Format::kBF16, Format::kBF16, 30, 32},    {"q8_0", Format::kQ8_0, Format::kQ8_0, 8, 7},
+    {"q4_0", Format::kQ4_0, Format::kQ8_0, 2, 2},      {"mxfp4", Format::kMxfp4, Format::kQ8_0, 39, 38},
     {"nvfp4", Format::kNvfp4, Format::kNvfp4, 40, 39},
 };
 
@@ -57,7 +57,11 @@ struct Output {
 class GgufExport {
  public:
   GgufExport(models::WeightSource& source, const ConvertOptions& options, ThreadPool& pool, const CancelToken* cancel)
-      : source_(source), config_(source.config()), options_(options), pool_(pool), cancel_(cancel),
+      : source_(source),
+        config_(source.config()),
+        options_(options),
+        pool_(pool),
+        cancel_(cancel),
         tensors_(model_tensors(config_)) {
     if (options.type == "auto") return;
     type_ = find_type(options.type);
@@ -98,15 +102,18 @@ class GgufExport {
         continue;
       }
       if (t.name == "lm_head" && !source_.has("lm_head")) continue;
-      Output o{&t, gguf_name(t.kind == Kind::kExperts ? t.name + "." + t.part + ".weight" : t.name + ".weight"),
-               Format::kF32, {}};
+      Output o{&t,
+               gguf_name(t.kind == Kind::kExperts ? t.name + "." + t.part + ".weight" : t.name + ".weight"),
+               Format::kF32,
+               {}};
       o.format = choose_format(t);
       outputs_.push_back(o);
       if (o.format == Format::kNvfp4) outputs_.push_back(tensor_scales(t, o.name));
     }
     // A separate head of a model that declares tied embeddings is part of the model all the same.
     if (config_.rope.type == models::RopeType::kLlama3)
-      outputs_.push_back({nullptr, "rope_freqs.weight", Format::kF32, llama3_divisors(config_.rope, config_.rotary_dim)});
+      outputs_.push_back(
+          {nullptr, "rope_freqs.weight", Format::kF32, llama3_divisors(config_.rope, config_.rotary_dim)});
     const auto factors = [&](const char* name, const std::vector<double>& values) {
       if (!values.empty()) outputs_.push_back({nullptr, name, Format::kF32, {values.begin(), values.end()}});
     };
@@ -133,8 +140,9 @@ class GgufExport {
       if (is_dense(w.format)) return w.format;
       const auto exact = exact_gguf_form(w);
       if (!exact && !is_gguf_block(w.format))
-        fail(ErrorCode::kInput, "{}: layer \"{}\" in format {} with groups of {} has no exact GGUF form; choose a --type",
-             source_.place(), t.name, format_info(w.format).name, w.group_size);
+        fail(ErrorCode::kInput,
+             "{}: layer \"{}\" in format {} with groups of {} has no exact GGUF form; choose a --type", source_.place(),
+             t.name, format_info(w.format).name, w.group_size);
       return exact ? exact->format : w.format;
     }
     const Format wanted = is_end(t) ? type_->ends : type_->matrices;
@@ -158,8 +166,10 @@ class GgufExport {
 
   // NVFP4 keeps the tensor scale beside the weight: F32, one per matrix or expert, multiplied.
   Output tensor_scales(const ModelTensor& t, const std::string& weight_name) {
-    Output o{nullptr, weight_name.substr(0, weight_name.size() - std::string_view(".weight").size()) + ".scale",
-             Format::kF32, {}};
+    Output o{nullptr,
+             weight_name.substr(0, weight_name.size() - std::string_view(".weight").size()) + ".scale",
+             Format::kF32,
+             {}};
     for (int64_t j = 0; j < copies(t); ++j) o.values.push_back(read(t, j).tensor_scale);
     return o;
   }
@@ -247,7 +257,8 @@ class GgufExport {
   std::vector<std::byte> encode_as(const PackedWeight& w, Format target, bool& exact) {
     if (w.format == target && is_dense(target)) return {w.codes.bytes().begin(), w.codes.bytes().end()};
     if (w.format == target && is_gguf_block(target)) return formats::to_gguf_blocks(w, &pool_);
-    if (const auto same = exact_gguf_form(w); same && same->format == target) return formats::to_gguf_blocks(*same, &pool_);
+    if (const auto same = exact_gguf_form(w); same && same->format == target)
+      return formats::to_gguf_blocks(*same, &pool_);
     if (target != Format::kF32) exact = false;
     const std::vector<float> values = decode_parallel(w, pool_);
     const MatView<const float> view(values.data(), static_cast<size_t>(w.rows), static_cast<size_t>(w.cols));

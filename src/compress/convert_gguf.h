@@ -14,7 +14,8 @@ ConvertReport write_gguf(models::WeightSource& source, const std::string& out, c
                          const std::function<void(io::GgufMetadata&)>& add_text, const ConvertOptions& options,
                          ThreadPool& pool, const CancelToken* cancel);
 
-// Writes a directory in Hugging Face layout. `side` is the folder whose tokenizer files are copied; null for GGUF input.
+// Writes a directory in Hugging Face layout. `side` is the folder whose tokenizer files are copied; null for GGUF
+// input.
 ConvertReport write_hf(models::WeightSource& source, const std::string& out, const io::ModelFiles& from,
                        const ConvertOptions& options, ThreadPool& pool, const CancelToken* cancel);
 

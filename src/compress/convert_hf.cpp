@@ -33,7 +33,12 @@ class HfExport {
  public:
   HfExport(models::WeightSource& source, const io::ModelFiles& from, const ConvertOptions& options, ThreadPool& pool,
            const CancelToken* cancel)
-      : source_(source), config_(source.config()), from_(from), options_(options), pool_(pool), cancel_(cancel),
+      : source_(source),
+        config_(source.config()),
+        from_(from),
+        options_(options),
+        pool_(pool),
+        cancel_(cancel),
         type_(parse_type(options.type)) {}
 
   ConvertReport write(const std::string& out) {
@@ -76,8 +81,8 @@ class HfExport {
         p.format = vector_format(t);
         specs.push_back({p.name, dtype_of(p.format), {t.rows}});
       } else {
-        p.name = published_name(config_, t.kind == Kind::kExperts ? fmt::format("{}.{}.{}.weight", t.name, j, t.part)
-                                                                 : t.name + ".weight");
+        p.name = published_name(
+            config_, t.kind == Kind::kExperts ? fmt::format("{}.{}.{}.weight", t.name, j, t.part) : t.name + ".weight");
         p.format = matrix_format(p);
         specs.push_back({p.name, dtype_of(p.format), {t.rows, t.cols}});
         if (main_ == std::nullopt) main_ = p.format;
@@ -168,8 +173,9 @@ class HfExport {
     copy_side_files(from_, dir.path());
     Json config = io::read_config(from_);
     config.erase("quantization_config");
-    config[config.find("dtype") != nullptr ? "dtype" : "torch_dtype"] =
-        dtype == DType::kBF16 ? "bfloat16" : dtype == DType::kF16 ? "float16" : "float32";
+    config[config.find("dtype") != nullptr ? "dtype" : "torch_dtype"] = dtype == DType::kBF16  ? "bfloat16"
+                                                                        : dtype == DType::kF16 ? "float16"
+                                                                                               : "float32";
     write_file_atomic(dir.file("config.json"), config.dump(2) + "\n");
   }
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "models/gguf_names.h"
+#include "models/gguf_tokenizer.h"
 #include "text/chat_template.h"
 #include "text/gguf_vocab.h"
 #include "text/tokenizer.h"
@@ -50,11 +51,12 @@ void add_rope(const ModelConfig& c, ArchKeys& k) {
       if (c.rope.attention_factor > 0) k.f32("rope.scaling.attn_factor", c.rope.attention_factor);
       break;
     case RopeType::kLongRope: {
-      const double ratio = static_cast<double>(c.max_position_embeddings) /
-                           static_cast<double>(c.rope.original_max_position_embeddings);
-      const double derived = ratio <= 1 ? 1.0
-                                        : std::sqrt(1 + std::log(ratio) / std::log(static_cast<double>(
-                                                                              c.rope.original_max_position_embeddings)));
+      const double ratio =
+          static_cast<double>(c.max_position_embeddings) / static_cast<double>(c.rope.original_max_position_embeddings);
+      const double derived =
+          ratio <= 1
+              ? 1.0
+              : std::sqrt(1 + std::log(ratio) / std::log(static_cast<double>(c.rope.original_max_position_embeddings)));
       k.u32("rope.scaling.original_context_length", c.rope.original_max_position_embeddings);
       k.f32("rope.scaling.attn_factor", c.rope.attention_factor > 0 ? c.rope.attention_factor : derived);
       break;
@@ -87,30 +89,7 @@ void add_vocab(text::GgufVocab v, int64_t rows, io::GgufMetadata& out) {
     v.token_types.push_back(static_cast<int32_t>(text::GgufTokenType::kUnused));
     if (!v.scores.empty()) v.scores.push_back(-10000.0f);
   }
-  out.string("tokenizer.ggml.model", v.model);
-  if (!v.pre.empty()) out.string("tokenizer.ggml.pre", v.pre);
-  out.strings("tokenizer.ggml.tokens", v.tokens);
-  if (!v.scores.empty()) out.f32s("tokenizer.ggml.scores", v.scores);
-  out.i32s("tokenizer.ggml.token_type", v.token_types);
-  if (!v.merges.empty()) out.strings("tokenizer.ggml.merges", v.merges);
-  const auto id = [&](const char* key, const std::optional<text::TokenId>& value) {
-    if (value) out.u32(fmt::format("tokenizer.ggml.{}_token_id", key), narrow<uint32_t>(*value, key));
-  };
-  id("bos", v.bos);
-  id("eos", v.eos);
-  id("eot", v.eot);
-  id("eom", v.eom);
-  id("unknown", v.unk);
-  id("seperator", v.sep);  // spelt so in the format
-  id("padding", v.pad);
-  id("mask", v.mask);
-  const auto flag = [&](const char* key, const std::optional<bool>& value) {
-    if (value) out.boolean(fmt::format("tokenizer.ggml.{}", key), *value);
-  };
-  flag("add_bos_token", v.add_bos);
-  flag("add_eos_token", v.add_eos);
-  flag("add_space_prefix", v.add_space_prefix);
-  flag("remove_extra_whitespaces", v.remove_extra_whitespaces);
+  models::write_gguf_vocab(v, out);
 }
 
 void add_sampling(const Json& generation, const std::string& source, io::GgufMetadata& out) {
@@ -170,7 +149,8 @@ void add_text_metadata(const io::ModelFiles& files, const ModelConfig& config, i
   add_vocab(text::to_gguf_vocab(*tokenizer), config.vocab_size, out);
   const text::ChatTemplateSet templates = text::load_chat_templates(files.path);
   if (const text::ChatTemplate* t = templates.choose(false)) out.string("tokenizer.chat_template", t->source());
-  if (const text::ChatTemplate* t = templates.find("tool_use")) out.string("tokenizer.chat_template.tool_use", t->source());
+  if (const text::ChatTemplate* t = templates.find("tool_use"))
+    out.string("tokenizer.chat_template.tool_use", t->source());
   add_sampling(io::read_generation_config(files), path_join(files.path, "generation_config.json"), out);
 }
 

@@ -33,8 +33,8 @@ Json llama3_scaling(const ModelConfig& c) {
     rope.original_max_position_embeddings = 8192;
     const std::vector<float> divisors = llama3_divisors(rope, c.rotary_dim);
     const auto same = [](float a, double b) { return std::abs(static_cast<double>(a) - b) <= 1e-4 * b; };
-    if (!std::equal(divisors.begin(), divisors.end(), c.rope.frequency_divisors.begin(), c.rope.frequency_divisors.end(),
-                    same))
+    if (!std::equal(divisors.begin(), divisors.end(), c.rope.frequency_divisors.begin(),
+                    c.rope.frequency_divisors.end(), same))
       continue;
     Json scaling = Json::object();
     scaling["rope_type"] = "llama3";
@@ -44,7 +44,8 @@ Json llama3_scaling(const ModelConfig& c) {
     scaling["original_max_position_embeddings"] = 8192;
     return scaling;
   }
-  fail(ErrorCode::kInput, "rope_freqs.weight: the divisors follow no known llama3 scaling; config.json cannot express them");
+  fail(ErrorCode::kInput,
+       "rope_freqs.weight: the divisors follow no known llama3 scaling; config.json cannot express them");
 }
 
 Json number_list(const std::vector<double>& values) {
@@ -73,12 +74,14 @@ Json rope_scaling(const ModelConfig& c) {
       s["long_factor"] = number_list(c.rope.long_factor);
       if (c.rope.attention_factor > 0) s["attention_factor"] = c.rope.attention_factor;
       return s;
-    default: return {};
+    default:
+      return {};
   }
 }
 
 void add_family_keys(const ModelConfig& c, Json& j) {
-  const int64_t window = c.sliding_window.empty() ? 0 : *std::max_element(c.sliding_window.begin(), c.sliding_window.end());
+  const int64_t window =
+      c.sliding_window.empty() ? 0 : *std::max_element(c.sliding_window.begin(), c.sliding_window.end());
   if (c.model_type.starts_with("gemma")) {
     j["hidden_activation"] = "gelu_pytorch_tanh";
     j["query_pre_attn_scalar"] = 1.0 / (c.attention_scale * c.attention_scale);
@@ -118,8 +121,8 @@ void add_family_keys(const ModelConfig& c, Json& j) {
 
 Json make_hf_config(const ModelConfig& c, DType dtype) {
   // A llama with a window is what Hugging Face calls mistral.
-  const bool mistral = c.model_type == "llama" && std::any_of(c.sliding_window.begin(), c.sliding_window.end(),
-                                                              [](int64_t w) { return w > 0; });
+  const bool mistral = c.model_type == "llama" &&
+                       std::any_of(c.sliding_window.begin(), c.sliding_window.end(), [](int64_t w) { return w > 0; });
   Json j = Json::object();
   j["architectures"] = Json::Array{Json(mistral ? "MistralForCausalLM" : architecture_class(c.model_type))};
   j["model_type"] = mistral ? std::string("mistral") : c.model_type;

@@ -4,10 +4,11 @@
 #include <map>
 #include <unordered_map>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/utf8.h"
-#include "models/gguf_names.h"
+#include "models/gguf_tokenizer.h"
 #include "text/gguf_pre.h"
 #include "text/gguf_vocab.h"
 #include "text/tokenizer.h"
@@ -72,8 +73,8 @@ std::vector<std::pair<std::string, std::string>> stored_merges(const GgufVocab& 
   return merges;
 }
 
-// SentencePiece merges by the score of the result. As ranked pairs: every split of a piece into two known pieces, pieces
-// of higher score first; splits of one piece by their ids, as the Hugging Face converter orders them.
+// SentencePiece merges by the score of the result. As ranked pairs: every split of a piece into two known pieces,
+// pieces of higher score first; splits of one piece by their ids, as the Hugging Face converter orders them.
 std::vector<std::pair<std::string, std::string>> merges_from_scores(const GgufVocab& v) {
   std::unordered_map<std::string_view, size_t> ids;
   for (size_t i = 0; i < v.tokens.size(); ++i)
@@ -93,9 +94,8 @@ std::vector<std::pair<std::string, std::string>> merges_from_scores(const GgufVo
       if (at < piece.size() && left != ids.end() && right != ids.end())
         local.push_back({v.scores.empty() ? 0.0f : v.scores[i], left->second, right->second});
     }
-    std::sort(local.begin(), local.end(), [](const Row& a, const Row& b) {
-      return a.left != b.left ? a.left < b.left : a.right < b.right;
-    });
+    std::sort(local.begin(), local.end(),
+              [](const Row& a, const Row& b) { return a.left != b.left ? a.left < b.left : a.right < b.right; });
     rows.insert(rows.end(), local.begin(), local.end());
   }
   std::stable_sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.score > b.score; });
@@ -147,8 +147,7 @@ Json assemble(const GgufVocab& v, Json normalizer, Json pre, Json post, Json dec
 }
 
 Json byte_level(bool use_regex) {
-  return object(
-      {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}});
+  return object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}});
 }
 
 Json gpt2_tokenizer(const GgufVocab& v) {
@@ -157,10 +156,8 @@ Json gpt2_tokenizer(const GgufVocab& v) {
     fail(ErrorCode::kInput, "{}: tokenizer.ggml.pre: \"{}\" is not known", v.source, printable(v.pre));
   Json steps = Json::array();
   for (const std::string_view pattern : pre->splits)
-    steps.push_back(object({{"type", "Split"},
-                            {"pattern", object({{"Regex", pattern}})},
-                            {"behavior", "Isolated"},
-                            {"invert", false}}));
+    steps.push_back(object(
+        {{"type", "Split"}, {"pattern", object({{"Regex", pattern}})}, {"behavior", "Isolated"}, {"invert", false}}));
   steps.push_back(byte_level(false));
   return assemble(v, pre->nfc ? object({{"type", "NFC"}}) : Json(),
                   object({{"type", "Sequence"}, {"pretokenizers", std::move(steps)}}),
@@ -172,11 +169,9 @@ Json llama_tokenizer(const GgufVocab& v) {
   const bool prefix = v.add_space_prefix.value_or(true);
   Json normalizers = Json::array();
   if (prefix) normalizers.push_back(object({{"type", "Prepend"}, {"prepend", kSpaceMark}}));
-  normalizers.push_back(
-      object({{"type", "Replace"}, {"pattern", object({{"String", " "}})}, {"content", kSpaceMark}}));
+  normalizers.push_back(object({{"type", "Replace"}, {"pattern", object({{"String", " "}})}, {"content", kSpaceMark}}));
   Json decoders = Json::array();
-  decoders.push_back(
-      object({{"type", "Replace"}, {"pattern", object({{"String", kSpaceMark}})}, {"content", " "}}));
+  decoders.push_back(object({{"type", "Replace"}, {"pattern", object({{"String", kSpaceMark}})}, {"content", " "}}));
   decoders.push_back(object({{"type", "ByteFallback"}}));
   decoders.push_back(object({{"type", "Fuse"}}));
   if (prefix) decoders.push_back(object({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}));
@@ -220,14 +215,13 @@ void require_same_ids(const text::Tokenizer& own, const text::Tokenizer& made, c
 }  // namespace
 
 void write_hf_tokenizer(const io::GgufFile& file, const OutputDir& dir) {
-  GgufVocab v = models::gguf_vocab(file);
-  v.chat_template = file.string_or("tokenizer.chat_template", "");
+  const GgufVocab v = models::gguf_vocab(file);
   std::string json = v.huggingface_json;
   if (json.empty() && v.model == "gpt2") json = gpt2_tokenizer(v).dump(1) + "\n";
   if (json.empty() && v.model == "llama" && v.precompiled_charsmap.empty()) json = llama_tokenizer(v).dump(1) + "\n";
   if (json.empty()) {
-    log_warning("{}: tokenizer model \"{}\" has no tokenizer.json form here; the folder will have no tokenizer", file.path(),
-                printable(v.model));
+    log_warning("{}: tokenizer model \"{}\" has no tokenizer.json form here; the folder will have no tokenizer",
+                file.path(), printable(v.model));
     return;
   }
   write_file_atomic(dir.file("tokenizer_config.json"), tokenizer_config(v).dump(1) + "\n");

@@ -103,8 +103,8 @@ void require_tensor(const io::TensorSource& source, const std::string& name, con
     fail(ErrorCode::kInput, "{}: tensor \"{}\" {} is missing, config.json asks for it", source.path(), name,
          io::shape_text(shape));
   if (entry->shape != shape)
-    fail(ErrorCode::kInput, "{}: tensor \"{}\": expected shape {} from config.json, found {}", source.file_of(entry->name),
-         entry->name, io::shape_text(shape), entry->describe());
+    fail(ErrorCode::kInput, "{}: tensor \"{}\": expected shape {} from config.json, found {}",
+         source.file_of(entry->name), entry->name, io::shape_text(shape), entry->describe());
 }
 
 }  // namespace
@@ -124,8 +124,12 @@ std::string published_name(const models::ModelConfig& config, const std::string&
 void require_expected_tensors(const io::TensorSource& source, const models::ModelConfig& config) {
   for (const ModelTensor& t : model_tensors(config)) {
     switch (t.kind) {
-      case Kind::kVector: require_tensor(source, published_name(config, t.name), {t.rows}); break;
-      case Kind::kMatrix: require_tensor(source, published_name(config, t.name + ".weight"), {t.rows, t.cols}); break;
+      case Kind::kVector:
+        require_tensor(source, published_name(config, t.name), {t.rows});
+        break;
+      case Kind::kMatrix:
+        require_tensor(source, published_name(config, t.name + ".weight"), {t.rows, t.cols});
+        break;
       case Kind::kExperts:
         for (int64_t j = 0; j < config.num_experts; ++j)
           require_tensor(source, published_name(config, fmt::format("{}.{}.{}.weight", t.name, j, t.part)),

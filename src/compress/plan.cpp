@@ -41,8 +41,8 @@ bool is_linear(const io::TensorEntry& entry) {
 void require_dense_input(const io::ModelFiles& files, const Json& config) {
   const io::QuantConfig quant = io::read_quant_config(files, config);
   if (quant.method() != io::QuantMethod::kNone)
-    fail(ErrorCode::kInput, "{}: expected an unquantised checkpoint, found quantization_config with method {}", files.path,
-         io::quant_method_name(quant.method()));
+    fail(ErrorCode::kInput, "{}: expected an unquantised checkpoint, found quantization_config with method {}",
+         files.path, io::quant_method_name(quant.method()));
 }
 
 io::WeightPlan plan_layer(const std::string& file, const LayerPlan& layer, const CompressOptions& options) {
@@ -50,8 +50,10 @@ io::WeightPlan plan_layer(const std::string& file, const LayerPlan& layer, const
     return io::plan_weight(options.format, layer.rows, layer.cols, options.numbers);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kInput) throw;
-    fail(ErrorCode::kInput, "{}: tensor \"{}.weight\" [{}, {}]: {} (choose a --group-size that divides, -1 for one group "
-         "per row, or leave the layer out with --ignore)", file, printable(layer.module), layer.rows, layer.cols, e.what());
+    fail(ErrorCode::kInput,
+         "{}: tensor \"{}.weight\" [{}, {}]: {} (choose a --group-size that divides, -1 for one group "
+         "per row, or leave the layer out with --ignore)",
+         file, printable(layer.module), layer.rows, layer.cols, e.what());
   }
 }
 
@@ -62,7 +64,8 @@ class IgnoreList {
     if (!options.include_head) patterns_.emplace_back("lm_head", "--ignore");
   }
   bool matches(std::string_view module) const {
-    return std::any_of(patterns_.begin(), patterns_.end(), [&](const io::NamePattern& p) { return p.matches(module, "Linear"); });
+    return std::any_of(patterns_.begin(), patterns_.end(),
+                       [&](const io::NamePattern& p) { return p.matches(module, "Linear"); });
   }
 
  private:
@@ -133,7 +136,8 @@ CompressPlan plan_compression(const std::string& model, const CompressOptions& o
   }
   if (parsed.tie_word_embeddings && !source.has("lm_head.weight")) plan.dense.push_back("lm_head");
   if (plan.layers.empty())
-    fail(ErrorCode::kInput, "{}: found no linear layer to quantise (all {} are ignored)", files.path, plan.dense.size());
+    fail(ErrorCode::kInput, "{}: found no linear layer to quantise (all {} are ignored)", files.path,
+         plan.dense.size());
   return plan;
 }
 

@@ -21,7 +21,8 @@ PackedWeight permute_rows(const PackedWeight& w, std::span<const int64_t> rows);
 std::vector<float> decode_parallel(const PackedWeight& w, ThreadPool& pool);
 
 // The same numbers as a GGUF block format, when one holds them exactly: MXFP4 as it is, NVFP4 with rows of whole 64s,
-// symmetric INT8 as Q8_0 and INT4 as Q4_0 when groups are whole 32s and every scale is an F16 number. nullopt otherwise.
+// symmetric INT8 as Q8_0 and INT4 as Q4_0 when groups are whole 32s and every scale is an F16 number. nullopt
+// otherwise.
 std::optional<PackedWeight> exact_gguf_form(const PackedWeight& w);
 
 }  // namespace fettle::compress

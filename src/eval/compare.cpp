@@ -110,7 +110,8 @@ void require_same_shape(const models::ModelConfig& a, const models::ModelConfig&
 
 }  // namespace
 
-Comparison compare_checkpoints(const std::string& a, const std::string& b, ThreadPool& pool, const CancelToken* cancel) {
+Comparison compare_checkpoints(const std::string& a, const std::string& b, ThreadPool& pool,
+                               const CancelToken* cancel) {
   Side left(a, pool), right(b, pool);
   require_same_shape(left.config(), right.config());
   Comparison result;

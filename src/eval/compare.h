@@ -10,11 +10,11 @@ namespace fettle::eval {
 
 // One tensor of two checkpoints of the same architecture.
 struct TensorDifference {
-  std::string name;                // Hugging Face name
+  std::string name;  // Hugging Face name
   std::string format_a, format_b;
-  double relative_error = 0;       // |A - B|^2 / |A|^2, sums in F64; |B|^2 when A is zero
-  double max_abs = 0;              // largest |A - B|
-  bool identical = false;          // every value equal
+  double relative_error = 0;  // |A - B|^2 / |A|^2, sums in F64; |B|^2 when A is zero
+  double max_abs = 0;         // largest |A - B|
+  bool identical = false;     // every value equal
 };
 
 struct Comparison {

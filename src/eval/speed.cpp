@@ -60,7 +60,9 @@ std::vector<int32_t> random_tokens(size_t n, size_t vocab) {
 class Run {
  public:
   Run(const models::Model& model, const SpeedTest& test, size_t batch, ThreadPool& pool, const CancelToken* cancel)
-      : test_(test), batch_(std::max<size_t>(batch, 1)), cancel_(cancel),
+      : test_(test),
+        batch_(std::max<size_t>(batch, 1)),
+        cancel_(cancel),
         tokens_(random_tokens(total(), static_cast<size_t>(model.config().vocab_size))),
         stream_(model, pool, total()) {}
 
@@ -128,8 +130,12 @@ SpeedResult measure_speed(const models::Model& model, const SpeedTest& test, con
   run.repeat();
   RunningStat rate;
   SpeedResult result{.test = test};
+  double spent = 0;
   for (size_t i = 0; i < std::max<size_t>(options.repetitions, 1); ++i) {
-    result.samples_tokens_per_s.push_back(static_cast<double>(run.timed()) / run.repeat());
+    if (i > 0 && options.max_seconds > 0 && spent > options.max_seconds) break;
+    const double seconds = run.repeat();
+    spent += seconds;
+    result.samples_tokens_per_s.push_back(static_cast<double>(run.timed()) / seconds);
     rate.add(result.samples_tokens_per_s.back());
   }
   result.tokens_per_s = rate.mean();
@@ -143,8 +149,8 @@ SpeedResult measure_speed(const models::Model& model, const SpeedTest& test, con
         (decode_weight_bytes(model) + cache_tokens * static_cast<double>(layout.bytes_per_token())) * rate.mean();
     if (limits.read_bytes_per_s > 0) result.limit_fraction = result.bytes_per_s / limits.read_bytes_per_s;
   } else {
-    const double passes = static_cast<double>((test.prompt + options.batch - 1) / std::max<size_t>(options.batch, 1) +
-                                              test.generate);
+    const double passes =
+        static_cast<double>((test.prompt + options.batch - 1) / std::max<size_t>(options.batch, 1) + test.generate);
     result.bytes_per_s = decode_weight_bytes(model) * passes * rate.mean() / static_cast<double>(run.timed());
     if (test.generate == 0 && limits.flops_per_s > 0) result.limit_fraction = result.flops_per_s / limits.flops_per_s;
   }

@@ -16,16 +16,17 @@ class Model;
 namespace fettle::eval {
 
 struct SpeedTest {
-  size_t prompt = 0;  // tokens processed together first
-  size_t generate = 0;  // tokens processed one by one afterwards
-  size_t depth = 0;     // tokens already in the cache, not timed
+  size_t prompt = 0;         // tokens processed together first
+  size_t generate = 0;       // tokens processed one by one afterwards
+  size_t depth = 0;          // tokens already in the cache, not timed
   std::string name() const;  // "pp512", "tg128", "pp512+tg128", with " @ d1024"
 };
 
 struct SpeedOptions {
   std::vector<SpeedTest> tests;
   size_t repetitions = 5;
-  size_t batch = 512;  // prompt tokens per forward pass
+  double max_seconds = 0;         // no further repetition after this time; 0 = no limit. At least one is made
+  size_t batch = 512;             // prompt tokens per forward pass
   bool int8_activations = false;  // prefill is compared with the int8 peak then, else with the 16-bit one
 };
 

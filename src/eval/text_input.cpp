@@ -34,7 +34,8 @@ size_t count_words(std::string_view text) {
 
 EvalText tokenize_text(const text::Tokenizer& tokenizer, std::string name, std::string_view text) {
   EvalText out{.name = std::move(name), .bytes = text.size(), .words = count_words(text)};
-  out.tokens = tokenizer.encode(text);
+  // Text such as WikiText's "<unk>" is text, as llama.cpp's perplexity reads it.
+  out.tokens = tokenizer.encode(text, {.parse_special = false});
   out.adds_bos = tokenizer.adds_bos();
   out.bos = tokenizer.bos().value_or(tokenizer.eos().value_or(-1));
   return out;

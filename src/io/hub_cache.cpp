@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 
 #include "base/error.h"
@@ -57,7 +58,9 @@ std::pair<std::string, int> split_stem(std::string_view name) {
                        [](char c) { return c >= '0' && c <= '9'; });
   };
   if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || !digits(1) || !digits(10)) return {stem, 1};
-  return {stem.substr(0, stem.size() - kTail), std::atoi(tail.substr(1, 5).c_str())};
+  int part = 0;
+  std::from_chars(tail.data() + 1, tail.data() + 6, part);
+  return {stem.substr(0, stem.size() - kTail), part};
 }
 
 }  // namespace

@@ -136,10 +136,10 @@ struct Problem {
 
   ref::AttentionRow reference(size_t row, size_t head) const {
     const size_t h = head / group;
-    return ref::attention_row(&q[(row * heads() + head) * layout.head_dim], &stored_k[h * n_keys * layout.head_dim],
-                              &stored_v[h * n_keys * layout.value_dim], n_keys, layout.head_dim, layout.value_dim,
-                              params.scale, params.softcap, sinks.empty() ? nullptr : &sinks[head],
-                              [&](size_t j) { return visible(row, j); });
+    return ref::attention_row(
+        &q[(row * heads() + head) * layout.head_dim], stored_k.data() + h * n_keys * layout.head_dim,
+        stored_v.data() + h * n_keys * layout.value_dim, n_keys, layout.head_dim, layout.value_dim, params.scale,
+        params.softcap, sinks.empty() ? nullptr : &sinks[head], [&](size_t j) { return visible(row, j); });
   }
 
   MatView<const float> q_view() const { return {q.data(), n_rows, heads() * layout.head_dim}; }

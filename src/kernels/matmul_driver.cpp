@@ -178,8 +178,10 @@ Job make_job(const KernelSet& kernels, const PreparedData& p, ActMode mode, MatV
   if (p.layout == Layout::kDense) {
     job.acts = find_dense_acts(kernels.dense.act_form(p.dense.dtype()), scratch);
     const size_t row_bytes = cols * dtype_bytes(p.dense.dtype());
-    job.rows_per_item =
-        std::clamp<size_t>(round_up(ceil_div(kItemBytes, row_bytes), kDenseTileRows), kDenseTileRows, kDenseRowsMax);
+    const size_t wanted = round_up(ceil_div(kItemBytes, row_bytes), kDenseTileRows);
+    job.rows_per_item = std::clamp<size_t>(wanted, kDenseTileRows, kDenseRowsMax);
+    // Batches: more rows per pass over the activations, as long as there are items for many threads.
+    if (x.rows >= 16 && rows >= 8 * kDenseRowsMax) job.rows_per_item = kDenseRowsMax;
   } else {
     if (p.layout == Layout::kQuant) job.acts = find_quant_acts(act_key(kernels.quant, p, mode), scratch);
     const size_t block_bytes = std::max<size_t>(1, p.code_block_bytes());

@@ -23,7 +23,7 @@ struct RooflineOptions {
   bool cpu_time = false;  // one thread only: count the thread's CPU time, so that other load is left out
 };
 
-// Takes about repetitions x (read_bytes / bandwidth + 0.1 s). Allocates read_bytes.
+// Takes about read_bytes / bandwidth + repetitions x 0.1 s. Allocates read_bytes and reads it once, in short pieces.
 Roofline measure_roofline(ThreadPool& pool, Isa isa, const RooflineOptions& options = {});
 
 }  // namespace fettle::kernels
