@@ -44,9 +44,13 @@ class HfWeights final : public WeightSource {
 
   PackedWeight expert(const std::string& module, int64_t j, std::string_view part, int64_t rows,
                       int64_t cols) override {
-    std::string_view file_part = part;
-    if (config_.model_type == "mixtral") file_part = part == "gate_proj" ? "w1" : part == "up_proj" ? "w3" : "w2";
-    return matrix(fmt::format("{}.{}.{}", module, j, file_part), rows, cols);
+    return matrix(fmt::format("{}.{}.{}", module, j, file_part(part)), rows, cols);
+  }
+
+  std::string stored_name(std::string_view name) const override {
+    const size_t dot = name.rfind('.');
+    if (name.find(".experts.") == std::string_view::npos) return file_name(name);
+    return file_name(fmt::format("{}.{}", name.substr(0, dot), file_part(name.substr(dot + 1))));
   }
 
   std::vector<float> vector(const std::string& tensor, int64_t n) override {
@@ -71,6 +75,12 @@ class HfWeights final : public WeightSource {
   std::string place() const override { return source_->path(); }
 
  private:
+  // mixtral numbers the projections of its experts.
+  std::string_view file_part(std::string_view part) const {
+    if (config_.model_type != "mixtral") return part;
+    return part == "gate_proj" ? "w1" : part == "up_proj" ? "w3" : part == "down_proj" ? "w2" : part;
+  }
+
   // mixtral calls its FFN block_sparse_moe.
   std::string file_name(std::string_view name) const {
     std::string out = prefixed(prefix_, name);

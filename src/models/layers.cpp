@@ -35,23 +35,34 @@ kernels::Gate gate_of(Activation activation) {
   return activation == Activation::kSilu ? kernels::Gate::kSilu : kernels::Gate::kGeluTanh;
 }
 
-void gated_ffn(const GatedWeights& w, kernels::Gate activation, MatView<const float> x,
-               AlignedBuffer<float>& gate_buffer, AlignedBuffer<float>& up_buffer, Exec& exec, MatView<float> y) {
+// h = act(gate x) * up x, the input of the down projection; h may lie in either buffer.
+MatView<float> gated_hidden(const GatedWeights& w, kernels::Gate activation, MatView<const float> x,
+                            AlignedBuffer<float>& gate_buffer, AlignedBuffer<float>& up_buffer, Exec& exec) {
   const auto width = static_cast<size_t>(w.down.in_features());
   if (w.gate_up.present()) {
     MatView<float> both = mat(gate_buffer, x.rows, 2 * width);
     w.gate_up.forward(x, exec, both);
     MatView<float> gate = both.slice_cols(0, width);
     gate_inplace(gate, both.slice_cols(width, 2 * width), activation, exec.pool);
-    w.down.forward(gate, exec, y);
-    return;
+    return gate;
   }
   MatView<float> gate = mat(gate_buffer, x.rows, width), up = mat(up_buffer, x.rows, width);
   const Linear* const linears[] = {&w.gate, &w.up};
   const MatView<float> outputs[] = {gate, up};
   forward_many(x, linears, exec, outputs);
   gate_inplace(gate, up, activation, exec.pool);
-  w.down.forward(gate, exec, y);
+  return gate;
+}
+
+void copy_rows(MatView<const float> from, MatView<float> to) {
+  for (size_t t = 0; t < from.rows; ++t) std::copy_n(from.row(t), from.cols, to.row(t));
+}
+
+// [begin, end) of the choices of one expert.
+size_t end_of_expert(std::span<const MoeFeedForward::Choice> choices, size_t begin) {
+  size_t end = begin;
+  while (end < choices.size() && choices[end].expert == choices[begin].expert) ++end;
+  return end;
 }
 
 }  // namespace
@@ -71,9 +82,9 @@ void RmsNorm::forward_heads(MatView<float> x, size_t head_dim, ThreadPool& pool)
   });
 }
 
-Attention::Attention(const ModelConfig& c, int layer, AttentionWeights weights)
+Attention::Attention(const ModelConfig& c, int layer, AttentionWeights weights, int cache_layer)
     : w_(std::move(weights)),
-      layer_(layer),
+      cache_layer_(cache_layer < 0 ? layer : cache_layer),
       heads_(static_cast<size_t>(c.num_attention_heads)),
       kv_heads_(static_cast<size_t>(c.num_key_value_heads)),
       head_dim_(static_cast<size_t>(c.head_dim)),
@@ -97,8 +108,8 @@ void Attention::project(MatView<const float> x, Exec& exec, MatView<float> q, Ma
   forward_many(x, linears, exec, outputs);
 }
 
-void Attention::forward(MatView<const float> x, const Batch& batch, LayerScratch& s, Exec& exec,
-                        MatView<float> y) const {
+void Attention::attend(MatView<const float> x, const Batch& batch, LayerScratch& s, Exec& exec,
+                       MatView<float> attended) const {
   const size_t q_dim = heads_ * head_dim_, kv_dim = kv_heads_ * head_dim_, width = q_dim + 2 * kv_dim;
   // One buffer [tokens, q | k | v]: the fused projection writes it whole, separate ones write their columns.
   MatView<float> all = mat(s.q, x.rows, width);
@@ -120,21 +131,30 @@ void Attention::forward(MatView<const float> x, const Batch& batch, LayerScratch
   s.attention_runs.clear();
   for (const SeqRun& run : batch.seqs) {
     const size_t end_row = run.first_row + run.n_rows;
-    batch.cache->write(run.seq, layer_, run.first_pos, k.slice_rows(run.first_row, end_row),
+    batch.cache->write(run.seq, cache_layer_, run.first_pos, k.slice_rows(run.first_row, end_row),
                        v.slice_rows(run.first_row, end_row));
     kernels::AttnSequence& a = s.attention_runs.emplace_back();
-    a.kv = batch.cache->view(run.seq, layer_, run.first_pos + run.n_rows);
+    a.kv = batch.cache->view(run.seq, cache_layer_, run.first_pos + run.n_rows);
     a.first_row = run.first_row;
     a.n_rows = run.n_rows;
     a.first_position = static_cast<uint32_t>(run.first_pos);
   }
-  MatView<float> attended = mat(s.attn, x.rows, q_dim);
   kernels::attention(s.attention_runs, params_, q, exec.pool, s.attention, attended);
+}
+
+void Attention::forward(MatView<const float> x, const Batch& batch, LayerScratch& s, Exec& exec,
+                        MatView<float> y) const {
+  MatView<float> attended = mat(s.attn, x.rows, width());
+  attend(x, batch, s, exec, attended);
   w_.o.forward(attended, exec, y);
 }
 
+void GatedFeedForward::hidden(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> h) const {
+  copy_rows(gated_hidden(w_, gate_of(activation_), x, s.gate, s.up, exec), h);
+}
+
 void GatedFeedForward::forward(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> y) const {
-  gated_ffn(w_, gate_of(activation_), x, s.gate, s.up, exec, y);
+  w_.down.forward(gated_hidden(w_, gate_of(activation_), x, s.gate, s.up, exec), exec, y);
 }
 
 MoeFeedForward::MoeFeedForward(Linear router, std::vector<GatedWeights> experts, size_t top_k, bool normalise,
@@ -170,16 +190,25 @@ void MoeFeedForward::route(MatView<const float> x, LayerScratch& s, Exec& exec, 
   });
 }
 
-void MoeFeedForward::forward(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> y) const {
-  std::vector<Choice> choices;
-  route(x, s, exec, choices);
+void MoeFeedForward::hidden(MatView<const float> x, std::span<const Choice> choices, LayerScratch& s, Exec& exec,
+                            MatView<float> h) const {
+  for (size_t begin = 0; begin < choices.size();) {
+    const size_t end = end_of_expert(choices, begin);
+    MatView<float> in = mat(s.expert_in, end - begin, x.cols);
+    for (size_t i = begin; i < end; ++i) std::copy_n(x.row(choices[i].token), x.cols, in.row(i - begin));
+    const GatedWeights& w = experts_[choices[begin].expert];
+    copy_rows(gated_hidden(w, gate_of(activation_), in, s.expert_gate, s.expert_up, exec), h.slice_rows(begin, end));
+    begin = end;
+  }
+}
+
+void MoeFeedForward::combine(MatView<const float> h, std::span<const Choice> choices, LayerScratch& s, Exec& exec,
+                             MatView<float> y) const {
   for (size_t t = 0; t < y.rows; ++t) std::fill_n(y.row(t), y.cols, 0.0f);
   for (size_t begin = 0; begin < choices.size();) {
-    size_t end = begin;
-    while (end < choices.size() && choices[end].expert == choices[begin].expert) ++end;
-    MatView<float> in = mat(s.expert_in, end - begin, x.cols), out = mat(s.expert_out, end - begin, y.cols);
-    for (size_t i = begin; i < end; ++i) std::copy_n(x.row(choices[i].token), x.cols, in.row(i - begin));
-    gated_ffn(experts_[choices[begin].expert], gate_of(activation_), in, s.expert_gate, s.expert_up, exec, out);
+    const size_t end = end_of_expert(choices, begin);
+    MatView<float> out = mat(s.expert_out, end - begin, y.cols);
+    experts_[choices[begin].expert].down.forward(h.slice_rows(begin, end), exec, out);
     for (size_t i = begin; i < end; ++i) {
       float* to = y.row(choices[i].token);
       const float* from = out.row(i - begin);
@@ -187,6 +216,14 @@ void MoeFeedForward::forward(MatView<const float> x, LayerScratch& s, Exec& exec
     }
     begin = end;
   }
+}
+
+void MoeFeedForward::forward(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> y) const {
+  std::vector<Choice> choices;
+  route(x, s, exec, choices);
+  MatView<float> h = mat(s.expert_hidden, choices.size(), width());
+  hidden(x, choices, s, exec, h);
+  combine(h, choices, s, exec, y);
 }
 
 void DecoderLayer::forward(MatView<float> x, const Batch& batch, LayerScratch& s, Exec& exec) const {

@@ -31,7 +31,7 @@ struct Batch {
 // Intermediate activations, sized for the largest batch seen.
 struct LayerScratch {
   AlignedBuffer<float> normed, mixed, q, k, v, attn, gate, up, router;
-  AlignedBuffer<float> expert_in, expert_gate, expert_up, expert_out;
+  AlignedBuffer<float> expert_in, expert_gate, expert_up, expert_hidden, expert_out;
   kernels::AttnScratch attention;
   std::vector<kernels::AttnSequence> attention_runs;
   kernels::MatmulScratch matmul;
@@ -45,6 +45,9 @@ class RmsNorm {
   void forward(MatView<const float> x, ThreadPool& pool, MatView<float> y) const;
   void forward_heads(MatView<float> x, size_t head_dim, ThreadPool& pool) const;  // in place on every head
   bool present() const { return !weight_.empty(); }
+  // The stored vector; with kOnePlus the factor of channel c is 1 + weight()[c]. Compression folds scales into it.
+  const std::vector<float>& weight() const { return weight_; }
+  kernels::NormWeight kind() const { return kind_; }
 
  private:
   std::vector<float> weight_;
@@ -75,16 +78,22 @@ struct AttentionWeights {
 
 class Attention : public Mixer {
  public:
-  Attention(const ModelConfig& config, int layer, AttentionWeights weights);
+  // cache_layer: where the cache keeps this layer's K and V; -1 = at `layer`.
+  Attention(const ModelConfig& config, int layer, AttentionWeights weights, int cache_layer = -1);
   void forward(MatView<const float> x, const Batch& batch, LayerScratch& s, Exec& exec,
                MatView<float> y) const override;
+  // The part before the output projection: attended [tokens, width()].
+  void attend(MatView<const float> x, const Batch& batch, LayerScratch& s, Exec& exec, MatView<float> attended) const;
+  size_t width() const { return heads_ * head_dim_; }
+  const AttentionWeights& weights() const { return w_; }
+  AttentionWeights& weights() { return w_; }
 
  private:
   void project(MatView<const float> x, Exec& exec, MatView<float> q, MatView<float> k, MatView<float> v,
                LayerScratch& s) const;
 
   AttentionWeights w_;
-  int layer_;
+  int cache_layer_;
   size_t heads_, kv_heads_, head_dim_;
   bool interleaved_rope_, local_rope_;
   kernels::AttnParams params_;
@@ -100,6 +109,11 @@ class GatedFeedForward : public FeedForward {
  public:
   GatedFeedForward(GatedWeights weights, Activation activation) : w_(std::move(weights)), activation_(activation) {}
   void forward(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> y) const override;
+  // The input of the down projection: h [tokens, width()].
+  void hidden(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> h) const;
+  size_t width() const { return static_cast<size_t>(w_.down.in_features()); }
+  const GatedWeights& weights() const { return w_; }
+  GatedWeights& weights() { return w_; }
 
  private:
   GatedWeights w_;
@@ -113,14 +127,26 @@ class MoeFeedForward : public FeedForward {
   MoeFeedForward(Linear router, std::vector<GatedWeights> experts, size_t top_k, bool normalise, Activation activation);
   void forward(MatView<const float> x, LayerScratch& s, Exec& exec, MatView<float> y) const override;
 
- private:
+  // One row of work: `token` goes through `expert` and enters its sum with `weight`.
   struct Choice {
     uint32_t expert;
     uint32_t token;
     float weight;
   };
+  // Appends the choices of all tokens, by expert, then token.
   void route(MatView<const float> x, LayerScratch& s, Exec& exec, std::vector<Choice>& choices) const;
+  // Inputs of the experts' down projections, h [choices, width()], one row per choice.
+  void hidden(MatView<const float> x, std::span<const Choice> choices, LayerScratch& s, Exec& exec,
+              MatView<float> h) const;
+  // y = sum over the choices of a token of weight * down(h row).
+  void combine(MatView<const float> h, std::span<const Choice> choices, LayerScratch& s, Exec& exec,
+               MatView<float> y) const;
+  size_t width() const { return static_cast<size_t>(experts_.front().down.in_features()); }
+  size_t top_k() const { return top_k_; }
+  const std::vector<GatedWeights>& experts() const { return experts_; }
+  std::vector<GatedWeights>& experts() { return experts_; }
 
+ private:
   Linear router_;
   std::vector<GatedWeights> experts_;
   size_t top_k_;
@@ -138,6 +164,12 @@ class DecoderLayer {
       : norms_(std::move(norms)), mixer_(std::move(mixer)), ffn_(std::move(ffn)) {}
   // x: [tokens, hidden_size] f32, residual stream, updated in place.
   void forward(MatView<float> x, const Batch& batch, LayerScratch& s, Exec& exec) const;
+  const Norms& norms() const { return norms_; }
+  Norms& norms() { return norms_; }
+  const Mixer& mixer() const { return *mixer_; }
+  Mixer& mixer() { return *mixer_; }
+  const FeedForward& ffn() const { return *ffn_; }
+  FeedForward& ffn() { return *ffn_; }
 
  private:
   Norms norms_;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "io/model_files.h"
 #include "kernels/elementwise.h"
+#include "models/block.h"
 #include "models/layers.h"
 #include "models/rope.h"
 #include "models/weight_source.h"
@@ -28,7 +29,8 @@ namespace {
 
 class DecoderModel final : public Model {
  public:
-  DecoderModel(WeightSource& source, const LoadOptions& options, ThreadPool& pool);
+  enum class Layers : uint8_t { kAll, kNone };
+  DecoderModel(WeightSource& source, const LoadOptions& options, ThreadPool& pool, Layers layers = Layers::kAll);
 
   const ModelConfig& config() const override { return config_; }
   const std::vector<TensorSummary>& tensors() const override { return tensors_; }
@@ -40,6 +42,7 @@ class DecoderModel final : public Model {
 
  private:
   friend class Builder;
+  friend class BlockReader;
   Batch begin_batch(std::span<const SeqTokens> batch, kv::KvCache& cache, ForwardScratch& s) const;
   void fill_rope(const RopeTable& table, const Batch& batch, AlignedBuffer<float>& cos,
                  AlignedBuffer<float>& sin) const;
@@ -66,15 +69,18 @@ class Builder {
       : model_(model), source_(source), options_(options), pool_(pool), config_(model.config_) {}
 
   void build();
+  // Everything outside the layers that their inputs need: embedding and rotary tables.
+  void build_embedding();
+  // Layer `index` with its K and V at cache layer `cache_layer`.
+  DecoderLayer layer(int index, int cache_layer);
 
  private:
   kernels::PreparedWeight prepare(PackedWeight packed, const std::string& name);
   Linear linear(const std::string& module, int64_t rows, int64_t cols, bool bias);
   RmsNorm norm(const std::string& tensor, int64_t n);
-  std::unique_ptr<Mixer> attention(const std::string& prefix, int layer);
+  std::unique_ptr<Mixer> attention(const std::string& prefix, int layer, int cache_layer);
   std::unique_ptr<FeedForward> dense_ffn(const std::string& prefix);
   std::unique_ptr<FeedForward> moe_ffn(const std::string& prefix);
-  DecoderLayer layer(int index);
 
   DecoderModel& model_;
   WeightSource& source_;
@@ -112,7 +118,7 @@ RmsNorm Builder::norm(const std::string& tensor, int64_t n) {
                  one_plus ? kernels::NormWeight::kOnePlus : kernels::NormWeight::kPlain);
 }
 
-std::unique_ptr<Mixer> Builder::attention(const std::string& prefix, int layer) {
+std::unique_ptr<Mixer> Builder::attention(const std::string& prefix, int layer, int cache_layer) {
   const int64_t hidden = config_.hidden_size, q = config_.q_dim(), kv = config_.kv_dim();
   AttentionWeights w;
   if (config_.fused_qkv && source_.has(prefix + "qkv_proj")) {
@@ -127,7 +133,7 @@ std::unique_ptr<Mixer> Builder::attention(const std::string& prefix, int layer) 
     w.q_norm = norm(prefix + "q_norm.weight", config_.head_dim);
     w.k_norm = norm(prefix + "k_norm.weight", config_.head_dim);
   }
-  return std::make_unique<Attention>(config_, layer, std::move(w));
+  return std::make_unique<Attention>(config_, layer, std::move(w), cache_layer);
 }
 
 std::unique_ptr<FeedForward> Builder::dense_ffn(const std::string& prefix) {
@@ -163,7 +169,7 @@ std::unique_ptr<FeedForward> Builder::moe_ffn(const std::string& prefix) {
                                           config_.hidden_act);
 }
 
-DecoderLayer Builder::layer(int index) {
+DecoderLayer Builder::layer(int index, int cache_layer) {
   const std::string prefix = fmt::format("model.layers.{}.", index);
   const int64_t hidden = config_.hidden_size;
   DecoderLayer::Norms norms;
@@ -175,17 +181,22 @@ DecoderLayer Builder::layer(int index) {
   } else {
     norms.post_attention = norm(prefix + "post_attention_layernorm.weight", hidden);
   }
-  std::unique_ptr<Mixer> mixer = attention(prefix + "self_attn.", index);
+  std::unique_ptr<Mixer> mixer = attention(prefix + "self_attn.", index, cache_layer);
   const std::string mlp = prefix + "mlp.";
   std::unique_ptr<FeedForward> ffn = config_.sparse_layer[static_cast<size_t>(index)] ? moe_ffn(mlp) : dense_ffn(mlp);
   return DecoderLayer(std::move(norms), std::move(mixer), std::move(ffn));
 }
 
+void Builder::build_embedding() {
+  model_.embedding_ = prepare(source_.matrix("model.embed_tokens", config_.vocab_size, config_.hidden_size),
+                              "model.embed_tokens.weight");
+  if (!model_.embedding_.zero_copy()) source_.release("model.embed_tokens");
+}
+
 void Builder::build() {
   const int64_t hidden = config_.hidden_size, vocab = config_.vocab_size;
-  model_.embedding_ = prepare(source_.matrix("model.embed_tokens", vocab, hidden), "model.embed_tokens.weight");
-  if (!model_.embedding_.zero_copy()) source_.release("model.embed_tokens");
-  for (int i = 0; i < config_.num_hidden_layers; ++i) model_.layers_.push_back(layer(i));
+  build_embedding();
+  for (int i = 0; i < config_.num_hidden_layers; ++i) model_.layers_.push_back(layer(i, i));
   model_.final_norm_ = norm("model.norm.weight", hidden);
   const bool separate_head = source_.has("lm_head");
   if (!separate_head && !config_.tie_word_embeddings)
@@ -203,9 +214,13 @@ void Builder::build() {
   log_warning("{}", text);
 }
 
-DecoderModel::DecoderModel(WeightSource& source, const LoadOptions& options, ThreadPool& pool)
+DecoderModel::DecoderModel(WeightSource& source, const LoadOptions& options, ThreadPool& pool, Layers layers)
     : config_(source.config()), activations_(options.activations) {
-  Builder(*this, source, options, pool).build();
+  Builder builder(*this, source, options, pool);
+  if (layers == Layers::kAll)
+    builder.build();
+  else
+    builder.build_embedding();
   const int64_t declared = config_.max_position_embeddings;
   const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(declared, 8192);
   rope_ = std::make_unique<RopeTable>(config_.rope, config_.rotary_dim, declared, context);
@@ -305,7 +320,51 @@ MatView<const float> DecoderModel::forward(std::span<const SeqTokens> batch, Log
   return output_logits(x, b, rows, s, exec);
 }
 
+// The blocks of one checkpoint, each built when asked for.
+class BlockReader final : public BlockModel {
+ public:
+  BlockReader(std::unique_ptr<WeightSource> source, const LoadOptions& options, ThreadPool& pool)
+      : source_(std::move(source)),
+        options_(options),
+        pool_(pool),
+        model_(*source_, options, pool, DecoderModel::Layers::kNone) {}
+
+  const ModelConfig& config() const override { return model_.config_; }
+  Block block(int index) override {
+    Builder builder(model_, *source_, options_, pool_);
+    model_.tensors_.clear();  // what Builder records of a whole model
+    return Block(index, builder.layer(index, 0));
+  }
+  std::string stored_name(std::string_view name) const override { return source_->stored_name(name); }
+  kv::KvLayout kv_layout(int index) const override {
+    kv::KvLayout layout = model_.kv_layout(DType::kF32);
+    layout.layers = 1;
+    layout.window = {layout.window[static_cast<size_t>(index)]};
+    return layout;
+  }
+  void embed(std::span<const int32_t> tokens, MatView<float> x) const override {
+    for (const int32_t id : tokens)
+      if (id < 0 || id >= model_.config_.vocab_size)
+        fail(ErrorCode::kUsage, "token id {} is outside the vocabulary of {}", id, model_.config_.vocab_size);
+    model_.embed(tokens, x);
+  }
+  Batch begin(const SeqTokens& run, kv::KvCache& cache, ForwardScratch& s) const override {
+    return model_.begin_batch({&run, 1}, cache, s);
+  }
+
+ private:
+  std::unique_ptr<WeightSource> source_;
+  LoadOptions options_;
+  ThreadPool& pool_;
+  DecoderModel model_;
+};
+
 }  // namespace
+
+std::unique_ptr<BlockModel> BlockModel::open(const std::string& model, const LoadOptions& options, ThreadPool& pool) {
+  const io::ModelFiles files = io::resolve_model(model);
+  return std::make_unique<BlockReader>(open_hf_weights(files, pool), options, pool);
+}
 
 std::shared_ptr<const Model> Model::load(const std::string& model, const LoadOptions& options, ThreadPool& pool) {
   const io::ModelFiles files = io::resolve_model(model);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "models/block.h"
 #include "models/reference_model.h"
 
 namespace fettle::models {
@@ -163,6 +164,55 @@ TEST_P(Families, BatchedEqualsSingle) {
   for (size_t i = 0; i < prompts.size(); ++i) got.emplace_back(logits.row(i), logits.row(i) + logits.cols);
   for (size_t i = 0; i < prompts.size(); ++i)
     EXPECT_EQ(got[i], run(*model, prompts[i], 512, pool, DType::kBF16).back()) << i;
+}
+
+// Cut at its stages, a block gives the bits of the whole, in a cache of one layer, and lists every linear once.
+TEST_P(Families, StagesOfABlockComposeToTheBlock) {
+  TempDir dir;
+  ref::write_hf(ref::random_checkpoint(GetParam().second, 14), dir.path());
+  ThreadPool pool(2);
+  const auto model = BlockModel::open(dir.path(), {}, pool);
+  const std::vector<int32_t> tokens = random_tokens(33, 7);
+  const auto hidden = static_cast<size_t>(model->config().hidden_size);
+  std::vector<float> whole(tokens.size() * hidden);
+  MatView<float> x(whole.data(), tokens.size(), hidden);
+  model->embed(tokens, x);
+  std::vector<float> staged = whole;
+  MatView<float> y(staged.data(), tokens.size(), hidden);
+  auto scratch = make_scratch();
+  LayerScratch layer_scratch;
+  Exec exec{pool, layer_scratch.matmul, kernels::ActMode::kA16};
+  for (int i = 0; i < model->config().num_hidden_layers; ++i) {
+    const Block block = model->block(i);
+    for (const BlockLinear& l : block.linears())
+      EXPECT_EQ(l.linear->in_features(), static_cast<int64_t>(block.width(l.stage)));
+    const kv::KvLayout layout = model->kv_layout(i);
+    kv::KvCache cache(layout, kv::budget_for(layout, tokens.size(), 2));
+    const auto run_of = [&] {
+      const SeqTokens run{cache.create(), tokens};
+      EXPECT_TRUE(cache.reserve(run.seq, tokens.size()));
+      return run;
+    };
+    block.forward(x, model->begin(run_of(), cache, *scratch), layer_scratch, exec);
+    const Batch batch = model->begin(run_of(), cache, *scratch);
+    const auto buffer = [&](Stage stage) {
+      return std::vector<float>(block.rows(stage, tokens.size()) * block.width(stage));
+    };
+    std::vector<float> in = buffer(Stage::kAttentionIn), out = buffer(Stage::kAttentionOut),
+                       down = buffer(Stage::kFfnOut);
+    MatView<float> input(in.data(), tokens.size(), hidden),
+        attended(out.data(), tokens.size(), block.width(Stage::kAttentionOut));
+    block.normed(Stage::kAttentionIn, y, pool, input);
+    block.attend(input, batch, layer_scratch, exec, attended);
+    block.add_output(Stage::kAttentionOut, attended, {}, layer_scratch, exec, y);
+    block.normed(Stage::kFfnIn, y, pool, input);
+    const Routes routes = block.routes(input, layer_scratch, exec);
+    MatView<float> h(down.data(), block.rows(Stage::kFfnOut, tokens.size()), block.width(Stage::kFfnOut));
+    EXPECT_EQ(routes.size(), block.sparse() ? h.rows : 0);
+    block.ffn_hidden(input, routes, layer_scratch, exec, h);
+    block.add_output(Stage::kFfnOut, h, routes, layer_scratch, exec, y);
+    ASSERT_EQ(staged, whole) << "block " << i;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Families, testing::ValuesIn(cases()), [](const auto& i) { return i.param.first; });

@@ -28,6 +28,8 @@ class WeightSource {
   // A vector such as a norm weight or a bias, F32. `tensor` is the full name ("model.norm.weight").
   virtual std::vector<float> vector(const std::string& tensor, int64_t n) = 0;
   virtual bool has_tensor(std::string_view tensor) const = 0;
+  // How the file calls a module ("model.layers.0.mlp.experts.2.gate_proj" is "...block_sparse_moe.experts.2.w1").
+  virtual std::string stored_name(std::string_view name) const { return std::string(name); }
   // True when norm weights are stored with the family's "+1" already applied (GGUF).
   virtual bool norms_have_one_added() const = 0;
   // Called when the kernel layout of a matrix no longer needs the file's bytes.
