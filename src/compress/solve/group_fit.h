@@ -1,0 +1,49 @@
+#pragma once
+
+#include <span>
+
+#include "compress/solve/code_space.h"
+
+// Scale (and zero point) of one group of one row. x: the weights; importance: as long as x, or empty for ones.
+namespace fettle::compress {
+
+struct GroupFit {
+  float scale = 1;     // effective, as stored
+  uint8_t zero = 0;    // asymmetric integers: zero point
+  uint8_t stored = 0;  // MX formats and NVFP4: scale code
+  double error = 0;    // of the search that chose it
+};
+
+// Weighted error sum importance[i] |value - x[i]|^p on the grid (scale, zero). importance may be empty.
+double group_error(const CodeSpace& space, std::span<const float> x, std::span<const float> importance, float scale,
+                   float zero, double p);
+
+// Shrinking the range [min, max] (asymmetric) or [-max, max] step by step.
+struct RangeSearch {
+  int grid = 100;    // candidate i scales the range by 1 - i / grid
+  int steps = 20;    // i = 0 .. steps - 1
+  double p = 2.4;    // error exponent
+  int patience = 5;  // stop after so many steps in a row without gain; 0: never
+};
+inline constexpr RangeSearch kMseSearch{100, 20, 2.4, 5}, kImatrixSearch{20, 20, 3.0, 5}, kFullSearch{100, 61, 2.0, 0};
+
+// Range of a group as searched, before it becomes a scale. Ties: the first (widest) range.
+struct GroupRange {
+  float min = 0, max = 0;
+  double error = 0;
+};
+GroupRange search_range(const CodeSpace& space, const FormatOptions& options, std::span<const float> x,
+                        std::span<const float> importance, const RangeSearch& search);
+
+// Integers, NF4 and FP8. kHessian tries the signed scale of symmetric integers (extreme weight = lowest code) as well.
+GroupFit fit_float_scale(const CodeSpace& space, const FormatOptions& options, GridSearch search,
+                         std::span<const float> x, std::span<const float> importance);
+
+// MXFP4 and MXFP8.
+GroupFit fit_mx(const CodeSpace& space, const FormatOptions& options, GridSearch search, std::span<const float> x,
+                std::span<const float> importance);
+
+// NVFP4 with a fixed tensor scale: the absmax code, or the best of 29 codes around it (ties: the smaller code).
+GroupFit fit_nvfp4(float tensor_scale, GridSearch search, std::span<const float> x, std::span<const float> importance);
+
+}  // namespace fettle::compress
