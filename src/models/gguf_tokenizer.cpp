@@ -72,7 +72,8 @@ void write_gguf_vocab(const text::GgufVocab& vocab, io::GgufMetadata& metadata) 
   metadata.strings(key("tokens"), vocab.tokens);
   if (!vocab.scores.empty()) metadata.f32s(key("scores"), vocab.scores);
   if (!vocab.token_types.empty()) metadata.i32s(key("token_type"), vocab.token_types);
-  if (!vocab.merges.empty()) metadata.strings(key("merges"), vocab.merges);
+  // llama.cpp refuses a gpt2 vocabulary without the key, even one that merges nothing.
+  if (!vocab.merges.empty() || vocab.model == "gpt2") metadata.strings(key("merges"), vocab.merges);
   for (const IdKey& id : kIds)
     if (const auto& value = vocab.*id.member) metadata.u32(key(id.name), static_cast<uint32_t>(*value));
   for (const FlagKey& flag : kFlags)

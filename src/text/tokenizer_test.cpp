@@ -112,6 +112,20 @@ TEST(Stories, SpecialTokensOfUntrustedTextStayText) {
 }
 
 // Ids listed in models/books-5m/README.md, made by the trainer of that tokenizer.
+TEST(Stories, OnlyUntrustedPartsOfATextStayText) {
+  const auto t = load_tokenizer_json(stories_dir());
+  const std::string text = "</s>a</s>b</s>";
+  const std::vector<TextRange> middle = {{4, 10}};  // a</s>b
+  const Ids ids = t->encode(text, {.add_special = false, .untrusted = middle});
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 2), 2);
+  EXPECT_EQ(ids.front(), 2);
+  EXPECT_EQ(ids.back(), 2);
+  const std::vector<TextRange> edge = {{2, 5}};  // a token that only partly comes from outside is text as well
+  const Ids cut = t->encode(text, {.add_special = false, .untrusted = edge});
+  EXPECT_EQ(std::count(cut.begin(), cut.end(), 2), 2);
+  EXPECT_NE(cut.front(), 2);
+}
+
 TEST(Books, IdsOfItsReadme) {
   const auto t = load_tokenizer_json(FETTLE_SOURCE_DIR "/models/books-5m");
   const std::pair<std::string, Ids> cases[] = {
