@@ -1,7 +1,10 @@
+#include <charconv>
+
 #include "base/log.h"
 #include "commands.h"
 #include "compress/compress.h"
 #include "compress/method.h"
+#include "compress/pipeline/pipeline.h"
 #include "context.h"
 #include "eval/html_report.h"
 #include "formats_help.h"
@@ -15,6 +18,10 @@ struct CompressFlags {
   std::vector<std::string> ignore;
   int64_t group_size = 0;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
+  std::string calib, search = "absmax", mem_limit, report;
+  int64_t samples = 128, seqlen = 2048, seed = 0, expert_tokens = 256;
+  double damping = -1;
+  bool act_order = false, no_act_order = false, no_propagate = false, resume = false;
 };
 
 compress::CompressOptions options_of(const CompressFlags& f) {
@@ -30,6 +37,44 @@ compress::CompressOptions options_of(const CompressFlags& f) {
   o.ignore = f.ignore;
   o.include_head = f.head;
   o.overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
+  return o;
+}
+
+compress::GridSearch parse_search(std::string_view name) {
+  if (name == "mse") return compress::GridSearch::kMse;
+  if (name == "imatrix") return compress::GridSearch::kImatrix;
+  return name == "hessian" ? compress::GridSearch::kHessian : compress::GridSearch::kAbsMax;
+}
+
+// "8G", "512M", "100000".
+uint64_t parse_bytes(const std::string& text) {
+  if (text.empty()) return 0;
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  const int shift = unit.empty() ? 0 : unit == "K" ? 10 : unit == "M" ? 20 : unit == "G" ? 30 : -1;
+  if (error != std::errc() || shift < 0 || value == 0 || value > (UINT64_MAX >> 30))
+    fail(ErrorCode::kUsage, "--mem-limit: expected a size such as 16G or 512M, found '{}'", printable(text));
+  return value << shift;
+}
+
+compress::PipelineOptions pipeline_options(const CompressFlags& f, const compress::CompressOptions& base) {
+  if (f.act_order && f.no_act_order) fail(ErrorCode::kUsage, "--act-order and --no-act-order exclude each other");
+  compress::PipelineOptions o;
+  o.compress = base;
+  o.calibration.source = f.calib;
+  o.calibration.samples = static_cast<int64_t>(in_range("--samples", f.samples, 1, 1 << 20));
+  o.calibration.seqlen = static_cast<int64_t>(in_range("--seqlen", f.seqlen, 2, 1 << 20));
+  o.calibration.seed = f.seed;
+  if (f.damping > 1e6 || (f.damping < 0 && f.damping != -1))
+    fail(ErrorCode::kUsage, "--damping: expected a number from 0 to 1e6, found {}", f.damping);
+  o.damping = f.damping;
+  o.act_order = !f.no_act_order;
+  o.search = parse_search(f.search);
+  o.propagate = !f.no_propagate;
+  o.expert_tokens = static_cast<int64_t>(in_range("--expert-tokens", f.expert_tokens, 0, int64_t{1} << 40));
+  o.resume = f.resume;
+  o.mem_limit = parse_bytes(f.mem_limit);
   return o;
 }
 
@@ -102,12 +147,99 @@ std::string layer_table(const compress::CompressReport& r) {
   return eval::render_text(table);
 }
 
+Json estimate_json(const compress::PipelineEstimate& e) {
+  Json out = Json::object();
+  out["peak_memory"] = e.memory();
+  out["block_bytes"] = e.block;
+  out["solver_bytes"] = e.solver;
+  out["sample_bytes"] = e.sample;
+  out["stream_bytes"] = e.streams;
+  out["boundary_bytes"] = e.boundary;
+  out["spilled"] = e.spilled;
+  out["disk"] = e.disk;
+  return out;
+}
+
+void dry_run_pipeline(const CompressFlags& f, const compress::PipelineOptions& options) {
+  const compress::CompressPlan plan = compress::plan_compression(f.model, options.compress);
+  const compress::PipelineEstimate e = compress::estimate_pipeline(f.model, plan, options);
+  if (f.common.json) {
+    Json out = plan_json(plan);
+    const Json estimate = estimate_json(e);
+    for (const auto& [key, value] : estimate.as_object()) out[key] = value;
+    out["method"] = f.method;
+    out["format"] = f.format;
+    out["dry_run"] = true;
+    return print_json(out);
+  }
+  const auto human = [](uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
+  print(plan_text(plan) +
+        fmt::format("peak memory: {} (block {}, solver {}, one sample {}, activations {}{})\ndisk: {}\n",
+                    human(e.memory()), human(e.block), human(e.solver), human(e.sample), human(e.streams + e.boundary),
+                    e.spilled ? " on disk" : "", human(e.disk)));
+}
+
+Json pipeline_json(const CompressFlags& f, const compress::PipelineReport& r) {
+  Json out = plan_json(r.plan);
+  out["method"] = f.method;
+  out["format"] = f.format;
+  out["output"] = f.out;
+  out["seconds"] = r.seconds;
+  out["calibration"] = r.calibration;
+  out["resumed_blocks"] = r.resumed_blocks;
+  out["error"] = r.mean_error();
+  out["peak_memory"] = r.estimate.memory();
+  Json layers = Json::array();
+  for (const compress::RoundedLayer& l : r.layers) layers.push_back(l.json());
+  out["layers"] = std::move(layers);
+  return out;
+}
+
+std::string pipeline_table(const compress::PipelineReport& r) {
+  eval::ReportTable table;
+  table.columns = {{"layer", false}, {"output error"}, {"rounding"}, {"damping"}, {"seconds"}, {"note", false}};
+  for (const compress::RoundedLayer& l : r.layers)
+    table.rows.push_back({l.module, fmt::format("{:.3e}", l.objective), fmt::format("{:.3e}", l.rtn_objective),
+                          fmt::format("{:.2e}", l.damping), fmt::format("{:.2f}", l.seconds), l.note});
+  return eval::render_text(table);
+}
+
+void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& options, ThreadPool& pool,
+                  const CancelToken& cancel) {
+  if (f.calib.empty()) log_info("no --calib: the model writes its own calibration text");
+  std::unique_ptr<Progress> progress;
+  const auto report = compress::run_pipeline(
+      f.model, f.out, options, pool, &cancel, [&](size_t done, size_t total, const compress::RoundedLayer& layer) {
+        if (!progress) progress = std::make_unique<Progress>("quantise", total);
+        progress->update(done);
+        log_debug("{}: output error {:.3e}, rounding {:.3e}", layer.module, layer.objective, layer.rtn_objective);
+      });
+  progress.reset();
+  if (!f.report.empty()) {
+    std::string lines;
+    for (const compress::RoundedLayer& l : report.layers) lines += l.json().dump() + "\n";
+    write_file_atomic(f.report, lines);
+  }
+  if (f.common.json) return print_json(pipeline_json(f, report));
+  if (f.common.verbose) print(pipeline_table(report) + "\n");
+  print(
+      fmt::format("{}: {} {}, calibrated on {}\n", f.out, f.method, f.format, report.calibration) +
+      plan_text(report.plan) +
+      fmt::format("relative squared error of the layer outputs: {:.3e} (rounding to nearest: {:.3e})\ntime: {:.2f} s\n",
+                  report.mean_objective(), report.mean_rtn_objective(), report.seconds));
+}
+
 void run_compress(const CompressFlags& f, const CancelToken& cancel) {
   const compress::CompressOptions options = options_of(f);
   compress::find_method(f.method);
   const auto pool = start(f.common);
+  const bool calibrated = compress::is_calibrated(f.method);
+  if (calibrated && f.dry_run) return dry_run_pipeline(f, pipeline_options(f, options));
   if (f.dry_run) return dry_run(f, options);
   if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress: expected -o OUT (or --dry-run)");
+  if (calibrated) return run_pipeline(f, pipeline_options(f, options), *pool, cancel);
+  if (!f.calib.empty() || f.resume || !f.report.empty())
+    fail(ErrorCode::kUsage, "--calib, --resume and --report belong to calibrated methods, found method {}", f.method);
   std::unique_ptr<Progress> progress;
   const auto report = compress::compress(f.model, f.out, options, *pool, &cancel,
                                          [&](size_t done, size_t total, const compress::LayerReport& layer) {
@@ -158,15 +290,35 @@ void add_compress(Program& program) {
   c.option("--ignore", &f->ignore, "NAME", "leave a module dense: exact name or re:REGEX; may be repeated");
   c.toggle("--lm-head", &f->head,
            "quantise the output head too (left dense by default, as are embeddings and routers)");
+  c.option("--calib", &f->calib, "FILE",
+           "calibration text, .jsonl with \"text\" or \"messages\", or self = written by the model (default)");
+  c.option("--samples", &f->samples, "N", "calibration samples (default 128)");
+  c.option("--seqlen", &f->seqlen, "N", "tokens per sample (default 2048)");
+  c.option("--seed", &f->seed, "N", "choice of windows, and of self-written text (default 0)");
+  c.option("--search", &f->search, "S",
+           "scales: absmax, mse, imatrix or hessian (weighted by input power); default absmax")
+      .choices({"absmax", "mse", "imatrix", "hessian"});
+  c.option("--damping", &f->damping, "X", "added to the diagonal of the Hessian, relative to its mean (default 0.01)");
+  c.toggle("--act-order", &f->act_order, "strongest inputs first (default)");
+  c.toggle("--no-act-order", &f->no_act_order, "columns in their own order");
+  c.toggle("--no-propagate", &f->no_propagate, "calibrate every layer on the float model");
+  c.option("--expert-tokens", &f->expert_tokens, "N",
+           "experts that saw fewer tokens use the statistics of all tokens (default 256)");
+  c.option("--mem-limit", &f->mem_limit, "SIZE", "16G, 512M: activations go to disk rather than exceed it");
+  c.toggle("--resume", &f->resume, "go on with OUT.partial behind its last finished block");
+  c.option("--report", &f->report, "FILE", "write one JSON line per layer");
   c.toggle("--dry-run", &f->dry_run, "print sizes and memory, write nothing");
   c.toggle("--overwrite", &f->overwrite, "replace an existing directory");
   add_common(c, f->common);
   c.details(
       methods_help() + "\n" + formats_help() +
       "\nThe result is a compressed-tensors checkpoint (nf4: bitsandbytes) that fettle, vLLM and transformers load. "
-      "Layers are read, quantised and written one at a time.");
+      "Layers are read, quantised and written one at a time. Calibrated methods run the model block by block over the "
+      "calibration text; work in progress is in OUT.partial.");
   c.example("fettle compress models/books-5m -o books-int4 --format int4 --group-size 64 --asym", "4-bit integers");
   c.example("fettle compress models/books-5m --format nvfp4 --dry-run", "how large it would be");
+  c.example("fettle compress models/books-5m -o books-gptq --method gptq --calib FILE --samples 64 --seqlen 256",
+            "calibrated 4-bit integers");
   c.on_run([f, &program] { run_compress(*f, program.cancel()); });
 }
 

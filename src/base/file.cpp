@@ -338,7 +338,8 @@ void write_file_atomic(const std::string& path, std::string_view content, Overwr
   write_output_file(path, overwrite, [&](FileWriter& w) { w.write(content); });
 }
 
-OutputDir::OutputDir(const std::string& target, Overwrite overwrite) : target_(target), overwrite_(overwrite) {
+OutputDir::OutputDir(const std::string& target, Overwrite overwrite, Resumable resumable)
+    : target_(target), overwrite_(overwrite) {
   while (target_.size() > 1 && target_.back() == '/') target_.pop_back();
   if (overwrite == Overwrite::kNo && file_exists(target_))
     fail(ErrorCode::kUsage, "{}: already exists (use --overwrite to replace it)", target_);
@@ -349,12 +350,23 @@ OutputDir::OutputDir(const std::string& target, Overwrite overwrite) : target_(t
     ::close(std::exchange(lock_fd_, -1));
     fail(ErrorCode::kIo, "{}: locked by another writer", target_);
   }
-  remove_stale_partials(target_);
-  partial_ = fmt::format("{}.partial-{}-{}", target_, ::getpid(), random_suffix());
-  if (::mkdir(partial_.c_str(), 0755) != 0) {
-    const std::string why = reason();
+  const auto unlock = [&] {
     ::unlink(lock_path_.c_str());
     ::close(std::exchange(lock_fd_, -1));
+  };
+  remove_stale_partials(target_);
+  partial_ = resumable == Resumable::kNo ? fmt::format("{}.partial-{}-{}", target_, ::getpid(), random_suffix())
+                                         : target_ + ".partial";
+  if (resumable != Resumable::kNo && is_directory(partial_)) {
+    keep_ = true;
+    if (resumable == Resumable::kContinue) return;
+    unlock();
+    fail(ErrorCode::kUsage, "{}: an unfinished run left this folder (continue it with --resume, or remove it)",
+         partial_);
+  }
+  if (::mkdir(partial_.c_str(), 0755) != 0) {
+    const std::string why = reason();
+    unlock();
     fail(ErrorCode::kIo, "{}: cannot create directory: {}", partial_, why);
   }
 }
@@ -377,7 +389,7 @@ void OutputDir::commit() {
 
 OutputDir::~OutputDir() {
   std::error_code ec;
-  if (!committed_ && !partial_.empty()) fs::remove_all(partial_, ec);
+  if (!committed_ && !keep_ && !partial_.empty()) fs::remove_all(partial_, ec);
   if (lock_fd_ >= 0) {
     ::unlink(lock_path_.c_str());
     ::close(lock_fd_);

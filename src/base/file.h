@@ -82,19 +82,23 @@ void write_file_atomic(const std::string& path, std::string_view content, Overwr
 // writers of one target get kIo "locked". Leftovers of dead writers are removed on construction.
 class OutputDir {
  public:
-  OutputDir(const std::string& target, Overwrite overwrite);
+  // kResumable: files go into OUT.partial/, which keep() makes outlive this object and the process. kStart refuses one
+  // that is there (kUsage), kContinue takes it over as it is and creates it when it is missing.
+  enum class Resumable { kNo, kStart, kContinue };
+  OutputDir(const std::string& target, Overwrite overwrite, Resumable resumable = Resumable::kNo);
   ~OutputDir();
   OutputDir(const OutputDir&) = delete;
   OutputDir& operator=(const OutputDir&) = delete;
   const std::string& path() const { return partial_; }  // where to write now
   std::string file(std::string_view name) const;        // path() + "/" + name
   void commit();
+  void keep() { keep_ = true; }  // resumable folders: destruction without commit() leaves path() in place
 
  private:
   std::string target_, partial_, lock_path_;
   int lock_fd_ = -1;
   Overwrite overwrite_;
-  bool committed_ = false;
+  bool committed_ = false, keep_ = false;
 };
 
 // The same for one file; `write` gets the temporary path.

@@ -8,6 +8,7 @@
 #include "compress/checkpoint_files.h"
 #include "compress/manifest.h"
 #include "compress/method.h"
+#include "compress/pipeline/fused_scales.h"
 #include "io/checkpoint_writer.h"
 #include "tensor/convert.h"
 #include "tensor/formats/nvfp4.h"
@@ -26,19 +27,6 @@ double CompressReport::mean_error() const {
 
 namespace {
 
-// Layers that inference fuses into one matrix share their name up to the last part; "" = stands alone.
-std::string fusion_group(const std::string& module) {
-  const size_t dot = module.rfind('.');
-  if (dot == std::string::npos) return {};
-  const std::string_view part = std::string_view(module).substr(dot + 1);
-  const std::string parent = module.substr(0, dot);
-  for (const std::string_view name : {"q_proj", "k_proj", "v_proj"})
-    if (part == name) return parent + ".qkv";
-  for (const std::string_view name : {"gate_proj", "up_proj", "w1", "w3"})
-    if (part == name) return parent + ".gate_up";
-  return {};
-}
-
 class Job {
  public:
   Job(const std::string& model, const std::string& out, const CompressOptions& options, ThreadPool& pool,
@@ -53,6 +41,8 @@ class Job {
 
   CompressReport run() {
     const auto start = std::chrono::steady_clock::now();
+    if (method_.quantise == nullptr)
+      fail(ErrorCode::kUsage, "--method: {} needs calibration data, see run_pipeline", method_.name);
     report_.plan = plan_compression(files_.path, options_);
     require_apart(files_.path, out_);
     OutputDir dir(out_, options_.overwrite);

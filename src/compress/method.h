@@ -22,7 +22,7 @@ struct LayerJob {
 struct Method {
   std::string_view name;     // --method
   std::string_view summary;  // one line for --help
-  PackedWeight (*quantise)(const LayerJob& job);
+  PackedWeight (*quantise)(const LayerJob& job);  // null: needs calibration data, see pipeline/
 };
 
 std::span<const Method> all_methods();             // alphabetical

@@ -9,11 +9,22 @@
 
 namespace fettle::models {
 
+class Linear;
+
+// Sees the input of every linear layer as it runs: calibration, statistics, tracing.
+class LayerObserver {
+ public:
+  virtual ~LayerObserver() = default;
+  // x: [T, in] f32, before any conversion of activations.
+  virtual void on_input(const Linear& linear, MatView<const float> x) = 0;
+};
+
 // Shared working state of one forward pass.
 struct Exec {
   ThreadPool& pool;
   kernels::MatmulScratch& scratch;
   kernels::ActMode activations;
+  LayerObserver* observer = nullptr;
 };
 
 // y = x W^T + b. The only way a model multiplies by a weight.

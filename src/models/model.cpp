@@ -310,7 +310,7 @@ MatView<const float> DecoderModel::output_logits(MatView<const float> x, const B
 
 MatView<const float> DecoderModel::forward(std::span<const SeqTokens> batch, LogitRows rows, kv::KvCache& cache,
                                            ForwardScratch& s, ThreadPool& pool) const {
-  Exec exec{pool, s.layers.matmul, activations_};
+  Exec exec{pool, s.layers.matmul, activations_, nullptr};
   const Batch b = begin_batch(batch, cache, s);
   s.hidden.resize(b.tokens * static_cast<size_t>(config_.hidden_size));
   MatView<float> x(s.hidden.data(), b.tokens, static_cast<size_t>(config_.hidden_size));

@@ -181,7 +181,7 @@ TEST_P(Families, StagesOfABlockComposeToTheBlock) {
   MatView<float> y(staged.data(), tokens.size(), hidden);
   auto scratch = make_scratch();
   LayerScratch layer_scratch;
-  Exec exec{pool, layer_scratch.matmul, kernels::ActMode::kA16};
+  Exec exec{pool, layer_scratch.matmul, kernels::ActMode::kA16, nullptr};
   for (int i = 0; i < model->config().num_hidden_layers; ++i) {
     const Block block = model->block(i);
     for (const BlockLinear& l : block.linears())

@@ -8,6 +8,8 @@ namespace fettle::compress {
 namespace {
 
 constexpr Method kMethods[] = {
+    {"gptq", "second-order rounding against calibration data, errors diffused to later columns (arXiv 2210.17323)",
+     nullptr},
     {"rtn", "round every weight to the nearest code of its group; no calibration data", &quantise_rtn},
 };
 

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "compress/pipeline/pipeline.h"
+#include "compress/solve/gptq.h"
+#include "tensor/weight.h"
+
+namespace fettle::compress {
+
+// What the pipeline needs to know of a method before it rounds.
+struct Rounder {
+  std::string_view name;  // --method
+  bool cross = false;     // needs the float stream too (G)
+};
+const Rounder* find_rounder(std::string_view name);  // nullptr for methods without calibration
+
+struct RoundJob {
+  const Rounder& rounder;
+  const PipelineOptions& options;
+  MatView<const float> w;  // [N, K]
+  MatView<const float> h;  // [K, K]
+  MatView<const float> g;  // [K, K], or empty
+  Format format;
+  FormatOptions numbers;  // group size resolved, shared global scale filled in
+  ThreadPool& pool;
+};
+
+struct Rounded {
+  PackedWeight packed;
+  RoundReport report;
+};
+
+// Grid, then codes. Throws as the solvers do; a Hessian that cannot be factorised ends in rounding to nearest and the
+// report says so.
+Rounded round_layer(const RoundJob& job);
+
+}  // namespace fettle::compress

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compress/pipeline/block_pass.h"
+#include "compress/solve/hessian.h"
+
+namespace fettle::compress {
+
+// Second moments of the inputs that some linear layers share: H = E[x x^T] of the quantised stream, and for methods
+// that need it G = E[x_float x^T].
+struct InputStats {
+  int expert = -1;  // -1: rows of all tokens
+  HessianAccumulator h;
+  std::optional<CrossAccumulator> g;
+  InputStats(int expert_index, int64_t width, bool cross) : expert(expert_index), h(width) {
+    if (cross) g.emplace(width);
+  }
+  int64_t tokens() const { return h.tokens(); }
+};
+
+// Rows of a stage that reach each expert, over all samples.
+std::vector<int64_t> count_expert_rows(BlockPass& pass, size_t samples, size_t experts);
+
+// Fills `stats` in one visit of the stage. float_pass: the same block of the float stream, advanced as far; null unless
+// cross moments are wanted. Throws kNumeric naming block, sample and token for a non-finite activation.
+void collect(BlockPass& pass, BlockPass* float_pass, int block, models::Stage stage, std::span<InputStats* const> stats,
+             ThreadPool& pool);
+
+}  // namespace fettle::compress
