@@ -20,8 +20,8 @@ struct LayerJob {
 
 // A way to choose the codes of a layer. One file per method in methods/, one line in methods/registry.cpp.
 struct Method {
-  std::string_view name;     // --method
-  std::string_view summary;  // one line for --help
+  std::string_view name;                          // --method
+  std::string_view summary;                       // one line for --help
   PackedWeight (*quantise)(const LayerJob& job);  // null: needs calibration data, see pipeline/
 };
 

@@ -67,6 +67,7 @@ PartialOutput::PartialOutput(const std::string& out, const CompressOptions& opti
     for (const io::TensorSpec& spec : shards_[s]) needed += spec.bytes();
   if (const uint64_t room = free_disk_bytes(dir_.path()); room < needed)
     fail(ErrorCode::kResource, "{}: needs {} bytes, the disk has {} free", dir_.path(), needed, room);
+  write_index();
   if (file_exists(state)) return;
   copy_side_files(input, dir_.path());
   Json config = io::read_config(input);
@@ -75,7 +76,6 @@ PartialOutput::PartialOutput(const std::string& out, const CompressOptions& opti
   for (const std::string& module : plan.dense) section.add(module, {});
   config["quantization_config"] = section.json();
   write_file_atomic(dir_.file("config.json"), config.dump(2) + "\n");
-  write_index();
   Json start = Json::object();
   start["hash"] = hash;
   write_file_atomic(state, start.dump(2) + "\n");
@@ -88,7 +88,7 @@ std::string PartialOutput::shard_name(int shard) const {
 void PartialOutput::write_index() const {
   uint64_t total = 0;
   std::map<std::string, std::string> files;
-  for (size_t s = 0; s < shards_.size(); ++s)
+  for (size_t s = 0; s <= static_cast<size_t>(finished_); ++s)
     for (const io::TensorSpec& spec : shards_[s]) {
       files[spec.name] = shard_name(static_cast<int>(s));
       total += spec.bytes();
@@ -123,6 +123,7 @@ void PartialOutput::write_block(int block, const std::map<std::string, Tensor>& 
   write_file_atomic(dir_.file(block_report_name(block)), report.dump() + "\n");
   write_shard(block + 1, replaced);
   ++finished_;
+  write_index();
   dir_.keep();
 }
 

@@ -222,7 +222,8 @@ void Pipeline::resume(PartialOutput& output) {
     else
       quantised_->forward(model_->block(b));
     if (floats_) floats_->forward(model_->block(b));
-    for (const Json& line : output.block_report(b).as_array())
+    const Json lines = output.block_report(b);
+    for (const Json& line : lines.as_array())
       report_.layers.push_back(layer_from_json(line, fmt::format("{}: block {}", output.path(), b)));
   }
 }
