@@ -12,8 +12,8 @@
 namespace fettle::compress {
 
 // The checkpoint in the making: one shard for what stands outside the blocks, one per block, each written whole and
-// renamed, so that after a kill the shards that are there are exactly the finished blocks. config.json is there from the
-// start and the index names the shards so far, which makes the folder loadable up to the last finished block.
+// renamed, so that after a kill the shards that are there are exactly the finished blocks. config.json is there from
+// the start and the index names the shards so far, which makes the folder loadable up to the last finished block.
 //   OUT.partial/ model-00001-of-0000N.safetensors (embedding, final norm, head), model-0000(b+2)-of-... (block b),
 //                state.json (hash of everything that decides the bytes), block-0000b.json (its report lines)
 class PartialOutput {
