@@ -13,8 +13,8 @@ namespace fettle::compress {
 
 // How the scales are chosen; x^ is the rounded value.
 //   kAbsMax   the format's own rule, the same scales as `encode`
-//   kMse      integer formats and NF4, FP8: range shrunk in 1 % steps to 20 %, least sum |x^ - x|^2.4, stops after 5
-//             steps without gain (llm-compressor's memoryless_mse); MXFP4, NVFP4: exhaustive, least sum (x^ - x)^2
+//   kMse      integer formats and NF4, FP8: range shrunk in 1 % steps to 20 %, least sum |x^ - x|^2.4
+//             (llm-compressor's memoryless_mse); MXFP4, NVFP4: exhaustive, least sum (x^ - x)^2
 //   kImatrix  the same search with weights importance[k] / mean and exponent 3, 5 % steps; MXFP4, NVFP4 as kHessian
 //   kHessian  exhaustive, least sum importance[k] (x^ - x)^2 (specs/01 2.3(c)): NVFP4 all scale codes near the
 //   maximum's

@@ -91,18 +91,12 @@ GroupRange search_range(const CodeSpace& space, const FormatOptions& o, std::spa
   const GroupRange full = full_range(x);
   GroupRange best = full;
   best.error = std::numeric_limits<double>::infinity();
-  int idle = 0;
   for (int i = 0; i < search.steps; ++i) {
     const double f = 1.0 - static_cast<double>(i) / search.grid;
     const auto mn = static_cast<float>(f * full.min), mx = static_cast<float>(f * full.max);
     const GroupFit fit = fit_of_range(space, o, mn, mx);
     const double e = group_error(space, x, importance, fit.scale, static_cast<float>(fit.zero), search.p);
-    if (e < best.error) {
-      best = {mn, mx, e};
-      idle = 0;
-    } else if (++idle == search.patience) {
-      break;
-    }
+    if (e < best.error) best = {mn, mx, e};
   }
   return best;
 }

@@ -18,14 +18,14 @@ struct GroupFit {
 double group_error(const CodeSpace& space, std::span<const float> x, std::span<const float> importance, float scale,
                    float zero, double p);
 
-// Shrinking the range [min, max] (asymmetric) or [-max, max] step by step.
+// Shrinking the range [min, max] (asymmetric) or [-max, max] step by step. llm-compressor stops when five steps in a
+// row help no group of the whole tensor, which large tensors never see: here every step is tried.
 struct RangeSearch {
-  int grid = 100;    // candidate i scales the range by 1 - i / grid
-  int steps = 20;    // i = 0 .. steps - 1
-  double p = 2.4;    // error exponent
-  int patience = 5;  // stop after so many steps in a row without gain; 0: never
+  int grid = 100;  // candidate i scales the range by 1 - i / grid
+  int steps = 20;  // i = 0 .. steps - 1
+  double p = 2.4;  // error exponent
 };
-inline constexpr RangeSearch kMseSearch{100, 20, 2.4, 5}, kImatrixSearch{20, 20, 3.0, 5}, kFullSearch{100, 61, 2.0, 0};
+inline constexpr RangeSearch kMseSearch{100, 20, 2.4}, kImatrixSearch{20, 20, 3.0}, kFullSearch{100, 61, 2.0};
 
 // Range of a group as searched, before it becomes a scale. Ties: the first (widest) range.
 struct GroupRange {
