@@ -6,6 +6,8 @@
 #include "compress/solve/gptq.h"
 #include "compress/solve/group_fit.h"
 #include "compress/solve/magr.h"
+#include "compress/solve/rotate.h"
+#include "compress/solve/sensitivity.h"
 #include "compress/solve/smoothquant.h"
 #include "compress/solve/transforms.h"
 #include "vector_files.h"
@@ -233,6 +235,63 @@ TEST(Hadamard, MatricesAndProductsOfEverySize) {
         check("yt" + n, HadamardSide::kTransposed, false);
         check("yr" + n, HadamardSide::kPlain, true);
       }
+    }
+  });
+}
+
+// The layers are those of awq.safetensors in the same folder.
+TEST(Sensitivity, ScoresOfThreeLayers) {
+  size_t found = 0;
+  for (const std::string& dir : io::vector_dirs(kFolder)) {
+    const SafetensorsFile f = SafetensorsFile::open(path_join(dir, "ranges_scale_magr_sens.safetensors"));
+    const SafetensorsFile layers = SafetensorsFile::open(path_join(dir, "awq.safetensors"));
+    const auto want = values<double>(f, "sens");
+    const Matrix x = matrix(layers, "X");
+    for (size_t l = 0; l < want.size() / 6; ++l, ++found) {
+      const Matrix w = matrix(layers, "W" + std::to_string(l));
+      const LayerScores s = layer_scores(w.view(), x.view());
+      // The activation statistics are what the scores hold beside 1 / e8; e8 itself is checked in the unit test, as the
+      // vector's first column does not follow from the definition (max over rows of the mean squared error).
+      const double got[] = {s.mean_variance / s.weight_quantisation, s.max_variance / s.weight_quantisation,
+                            s.mean_magnitude / s.weight_quantisation};
+      for (size_t c = 0; c < 3; ++c) {
+        const double expected = want[l * 6 + c + 1] / want[l * 6];
+        EXPECT_NEAR(got[c], expected, 1e-4 * expected) << l << " " << c;
+      }
+      EXPECT_NEAR(s.rounding_norm, want[l * 6 + 4], 1e-4 * want[l * 6 + 4]);
+      EXPECT_NEAR(s.input_energy, want[l * 6 + 5], 1e-4 * want[l * 6 + 5]);
+    }
+  }
+  EXPECT_GT(found, 0u);
+}
+
+TEST(RotationFold, EveryMatrix) {
+  for_each_file(kFolder, "rotation_fold", [](const SafetensorsFile& f) {
+    ThreadPool pool(2);
+    const Matrix r1 = matrix(f, "R1"), r2 = matrix(f, "R2"), r4 = matrix(f, "R4");
+    EXPECT_LT(orthogonality_error(r1.view()), 1e-5);
+    std::map<std::string, Matrix> m;
+    for (const char* name : {"embed", "q", "k", "v", "o", "gate", "up", "down", "head"})
+      m[name] = matrix(f, std::string("before.") + name);
+    const auto view = [&](const std::string& name) {
+      Matrix& x = m.at(name);
+      return MatView<float>(x.data.data(), x.rows, x.cols);
+    };
+    const std::pair<const char*, std::vector<const char*>> norms[] = {
+        {"n1", {"q", "k", "v"}}, {"n2", {"gate", "up"}}, {"nf", {"head"}}};
+    for (const auto& [norm, readers] : norms) {
+      const auto gamma = values<float>(f, std::string("before.") + norm);
+      for (const char* reader : readers) fold_norm(view(reader), gamma);
+    }
+    for (const char* reader : {"embed", "q", "k", "v", "gate", "up", "head"})
+      rotate_inputs(view(reader), r1.view(), pool);
+    for (const char* writer : {"o", "down"}) rotate_outputs(view(writer), {}, r1.view(), pool);
+    rotate_value_heads(view("v"), {}, view("o"), r2.view(), pool);
+    rotate_inputs(view("down"), r4.view(), pool);
+    for (const auto& [name, got] : m) {
+      const auto want = values<float>(f, "after." + name);
+      ASSERT_EQ(got.data.size(), want.size());
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got.data[i], want[i], 1e-5) << name << " " << i;
     }
   });
 }
