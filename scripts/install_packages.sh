@@ -14,7 +14,7 @@ packages=(
   libfmt-dev                # text formatting (g++ 12 has no std::format)
   libgmock-dev libgtest-dev # unit tests
   libicu-dev                # Unicode normalisation and character classes
-  libopenblas-serial-dev    # factorisations and matrix products of the compression solvers, one thread per call
+  libopenblas-pthread-dev   # factorisations and matrix products of the compression solvers, one thread per call
   libpcre2-dev              # pre-tokenizer regular expressions, with limits
   libsimde-dev              # runs the AVX-512 kernels under emulation in the tests
   libssl-dev                # SHA-256 of written files

@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <cmath>
+#include <mutex>
 
 #include "base/checked.h"
 
@@ -17,11 +18,19 @@ void dtrtri_(const char* uplo, const char* diag, const blasint* n, double* a, co
 namespace fettle::compress::blas {
 namespace {
 
-// The packaged library may be a threaded build.
-void one_thread() {
-  static const bool done = (openblas_set_num_threads(1), true);
-  static_cast<void>(done);
-}
+// Every call runs on the caller's thread. OpenBLAS's serial build shares buffers between callers without a lock, so its
+// calls take turns; the threaded builds may be called from several threads.
+class Call {
+ public:
+  Call() {
+    static const bool serial = (openblas_set_num_threads(1), openblas_get_parallel() == OPENBLAS_SEQUENTIAL);
+    static std::mutex turn;
+    if (serial) lock_ = std::unique_lock(turn);
+  }
+
+ private:
+  std::unique_lock<std::mutex> lock_;
+};
 
 CBLAS_TRANSPOSE op(Op o) { return o == Op::kTranspose ? CblasTrans : CblasNoTrans; }
 blasint dim(size_t n) { return narrow<blasint>(n, "matrix dimension"); }
@@ -38,7 +47,7 @@ bool finite_diagonal(size_t n, const T* a) {
 void gemm(Op ta, Op tb, size_t m, size_t n, size_t k, float alpha, const float* a, size_t lda, const float* b,
           size_t ldb, float beta, float* c, size_t ldc) {
   if (m == 0 || n == 0) return;
-  one_thread();
+  const Call call;
   cblas_sgemm(CblasRowMajor, op(ta), op(tb), dim(m), dim(n), dim(k), alpha, a, dim(lda), b, dim(ldb), beta, c,
               dim(ldc));
 }
@@ -46,13 +55,13 @@ void gemm(Op ta, Op tb, size_t m, size_t n, size_t k, float alpha, const float* 
 void gemm(Op ta, Op tb, size_t m, size_t n, size_t k, double alpha, const double* a, size_t lda, const double* b,
           size_t ldb, double beta, double* c, size_t ldc) {
   if (m == 0 || n == 0) return;
-  one_thread();
+  const Call call;
   cblas_dgemm(CblasRowMajor, op(ta), op(tb), dim(m), dim(n), dim(k), alpha, a, dim(lda), b, dim(ldb), beta, c,
               dim(ldc));
 }
 
 bool cholesky_lower(size_t n, float* a) {
-  one_thread();
+  const Call call;
   const blasint size = dim(n);
   blasint info = 0;
   spotrf_("U", &size, a, &size, &info);
@@ -60,7 +69,7 @@ bool cholesky_lower(size_t n, float* a) {
 }
 
 bool cholesky_lower(size_t n, double* a) {
-  one_thread();
+  const Call call;
   const blasint size = dim(n);
   blasint info = 0;
   dpotrf_("U", &size, a, &size, &info);
@@ -68,7 +77,7 @@ bool cholesky_lower(size_t n, double* a) {
 }
 
 bool invert_lower(size_t n, float* a) {
-  one_thread();
+  const Call call;
   const blasint size = dim(n);
   blasint info = 0;
   strtri_("U", "N", &size, a, &size, &info);
@@ -76,7 +85,7 @@ bool invert_lower(size_t n, float* a) {
 }
 
 bool invert_lower(size_t n, double* a) {
-  one_thread();
+  const Call call;
   const blasint size = dim(n);
   blasint info = 0;
   dtrtri_("U", "N", &size, a, &size, &info);
