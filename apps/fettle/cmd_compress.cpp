@@ -298,7 +298,9 @@ void add_compress(Program& program) {
   c.option("--search", &f->search, "S",
            "scales: absmax, mse, imatrix or hessian (weighted by input power); default absmax")
       .choices({"absmax", "mse", "imatrix", "hessian"});
-  c.option("--damping", &f->damping, "X", "added to the diagonal of the Hessian, relative to its mean (default 0.01)");
+  c.option("--damping", &f->damping, "X",
+           "added to the diagonal of the Hessian: gptq relative to its mean (default 0.01), qronos to its largest "
+           "eigenvalue (default 0.001)");
   c.toggle("--act-order", &f->act_order, "strongest inputs first (default)");
   c.toggle("--no-act-order", &f->no_act_order, "columns in their own order");
   c.toggle("--no-propagate", &f->no_propagate, "calibrate every layer on the float model");

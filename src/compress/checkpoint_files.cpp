@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "compress/manifest.h"
+#include "io/linear_writer.h"
 
 namespace fettle::compress {
 namespace {
@@ -57,6 +58,30 @@ void copy_side_files(const io::ModelFiles& from, const std::string& to) {
     if (is_directory(path_join(from.path, name))) continue;
     write_file_atomic(path_join(to, name), read_file(from.at(name), kMaxSideFile));
   }
+}
+
+std::vector<io::TensorSpec> stored_specs(const io::TensorSource& source, const io::TensorEntry& entry,
+                                         const LayerPlan* layer) {
+  if (layer) return io::linear_specs(layer->module, layer->stored);
+  if (!entry.dtype)
+    fail(ErrorCode::kInput, "{}: tensor \"{}\" has type {}, which cannot be copied", source.file_of(entry.name),
+         printable(entry.name), entry.type);
+  return {{entry.name, *entry.dtype, entry.shape}};
+}
+
+std::map<std::string, const LayerPlan*> layers_by_tensor(const CompressPlan& plan) {
+  std::map<std::string, const LayerPlan*> out;
+  for (const LayerPlan& layer : plan.layers) out[layer.module + ".weight"] = &layer;
+  return out;
+}
+
+void write_quantised_config(const io::ModelFiles& from, const CompressPlan& plan, const std::string& to) {
+  Json config = io::read_config(from);
+  io::QuantSection section;
+  for (const LayerPlan& layer : plan.layers) section.add(layer.module, layer.stored);
+  for (const std::string& module : plan.dense) section.add(module, {});
+  config["quantization_config"] = section.json();
+  write_file_atomic(path_join(to, "config.json"), config.dump(2) + "\n");
 }
 
 void require_finite(const io::TensorSource& source, ThreadPool& pool) {

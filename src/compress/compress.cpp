@@ -8,7 +8,6 @@
 #include "compress/checkpoint_files.h"
 #include "compress/manifest.h"
 #include "compress/method.h"
-#include "compress/pipeline/fused_scales.h"
 #include "io/checkpoint_writer.h"
 #include "tensor/convert.h"
 #include "tensor/formats/nvfp4.h"
@@ -51,7 +50,7 @@ class Job {
     find_layer_options(source);
     write_tensors(source, dir);
     copy_side_files(files_, dir.path());
-    write_config(dir);
+    write_quantised_config(files_, report_.plan, dir.path());
     write_manifest(dir.path(), description());
     check_cancel(cancel_);
     dir.commit();
@@ -75,11 +74,8 @@ class Job {
   // vLLM fuses q, k, v and gate, up and reads one NVFP4 global scale for the fused matrix: all take the one of the
   // largest weight among them.
   void find_layer_options(const io::TensorSource& source) {
-    for (const LayerPlan& layer : report_.plan.layers) {
-      FormatOptions& o = layer_options_[layer.module] = options_.numbers;
-      o.group_size = layer.stored.group_size;
-      if (options_.format == Format::kNF4) o.scale_dtype = DType::kF32;  // bitsandbytes stores absmax so
-    }
+    for (const LayerPlan& layer : report_.plan.layers)
+      layer_options_[layer.module] = layer_numbers(layer, options_.numbers);
     if (options_.format != Format::kNvfp4) return;
     std::map<std::string, float> largest;
     for (const LayerPlan& layer : report_.plan.layers) {
@@ -95,25 +91,19 @@ class Job {
   }
 
   void write_tensors(const io::TensorSource& source, const OutputDir& dir) {
+    const auto by_tensor = layers_by_tensor(report_.plan);
+    const auto layer_of = [&](const io::TensorEntry& entry) {
+      const auto it = by_tensor.find(entry.name);
+      return it == by_tensor.end() ? nullptr : it->second;
+    };
     std::vector<io::TensorSpec> specs;
-    std::map<std::string, const LayerPlan*> by_tensor;
-    for (const LayerPlan& layer : report_.plan.layers) by_tensor[layer.module + ".weight"] = &layer;
-    for (const io::TensorEntry* entry : source.entries()) {
-      if (const auto it = by_tensor.find(entry->name); it != by_tensor.end()) {
-        for (io::TensorSpec& s : io::linear_specs(it->second->module, it->second->stored))
-          specs.push_back(std::move(s));
-      } else if (entry->dtype) {
-        specs.push_back({entry->name, *entry->dtype, entry->shape});
-      } else {
-        fail(ErrorCode::kInput, "{}: tensor \"{}\" has type {}, which cannot be copied", source.file_of(entry->name),
-             printable(entry->name), entry->type);
-      }
-    }
+    for (const io::TensorEntry* entry : source.entries())
+      for (io::TensorSpec& s : stored_specs(source, *entry, layer_of(*entry))) specs.push_back(std::move(s));
     io::CheckpointWriter writer(dir, std::move(specs));
     for (const io::TensorEntry* entry : source.entries()) {
       check_cancel(cancel_);
-      if (const auto it = by_tensor.find(entry->name); it != by_tensor.end()) {
-        write_layer(source, *it->second, writer);
+      if (const LayerPlan* layer = layer_of(*entry)) {
+        write_layer(source, *layer, writer);
       } else {
         writer.write(entry->name, source.get(entry->name));
         source.release(entry->name);
@@ -135,15 +125,6 @@ class Job {
     for (const auto& [name, tensor] : io::linear_tensors(layer.module, packed)) writer.write(name, tensor);
     report_.layers.push_back(r);
     if (progress_) progress_(report_.layers.size(), report_.plan.layers.size(), r);
-  }
-
-  void write_config(const OutputDir& dir) const {
-    Json config = io::read_config(files_);
-    io::QuantSection section;
-    for (const LayerPlan& layer : report_.plan.layers) section.add(layer.module, layer.stored);
-    for (const std::string& module : report_.plan.dense) section.add(module, {});
-    config["quantization_config"] = section.json();
-    write_file_atomic(dir.file("config.json"), config.dump(2) + "\n");
   }
 
   Json description() const {

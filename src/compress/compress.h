@@ -30,6 +30,13 @@ struct LayerPlan {
   io::WeightPlan stored;  // layout on disk
 };
 
+// Layers that inference fuses into one matrix share their name up to the last part: q, k, v and gate, up. "" = alone.
+std::string fusion_group(const std::string& module);
+// The number after the first "layers." of a tensor or module name; -1 outside the blocks.
+int block_of(std::string_view name);
+// Number options of one layer: the group size of the plan, and F32 scales for nf4, as bitsandbytes stores absmax.
+FormatOptions layer_numbers(const LayerPlan& layer, const FormatOptions& base);
+
 struct CompressPlan {
   std::vector<LayerPlan> layers;               // in file order
   std::vector<std::string> dense;              // linear modules left as they are

@@ -8,12 +8,13 @@
 
 namespace fettle::compress {
 
-std::vector<ManifestFile> write_manifest(const std::string& dir, Json job) {
+std::vector<ManifestFile> write_manifest(const std::string& dir, Json job, std::span<const std::string> left_out) {
   std::vector<ManifestFile> files;
   Json list = Json::array();
   for (const std::string& name : list_directory(dir)) {
     const std::string path = path_join(dir, name);
     if (name == kManifestName || is_directory(path)) continue;
+    if (std::find(left_out.begin(), left_out.end(), name) != left_out.end()) continue;
     ManifestFile f{name, sha256_file(path), MappedFile::open(path)->bytes().size()};
     Json entry = Json::object();
     entry["name"] = f.name;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 
 #include "compress/checkpoint_files.h"
 #include "compress/compress.h"
@@ -19,6 +20,35 @@ double CompressPlan::bits_per_weight() const {
 
 double CompressPlan::model_bits_per_weight() const {
   return parameters > 0 ? 8 * static_cast<double>(bytes_after) / static_cast<double>(parameters) : 0;
+}
+
+std::string fusion_group(const std::string& module) {
+  const size_t dot = module.rfind('.');
+  if (dot == std::string::npos) return {};
+  const std::string_view part = std::string_view(module).substr(dot + 1);
+  const std::string parent = module.substr(0, dot);
+  for (const std::string_view name : {"q_proj", "k_proj", "v_proj"})
+    if (part == name) return parent + ".qkv";
+  for (const std::string_view name : {"gate_proj", "up_proj", "w1", "w3"})
+    if (part == name) return parent + ".gate_up";
+  return {};
+}
+
+int block_of(std::string_view name) {
+  const size_t at = name.find("layers.");
+  if (at == std::string_view::npos || (at > 0 && name[at - 1] != '.')) return -1;
+  int block = -1;
+  const std::string_view rest = name.substr(at + 7);
+  const char* const last = rest.data() + rest.size();
+  const auto [end, error] = std::from_chars(rest.data(), last, block);
+  return error == std::errc() && end != last && *end == '.' ? block : -1;
+}
+
+FormatOptions layer_numbers(const LayerPlan& layer, const FormatOptions& base) {
+  FormatOptions o = base;
+  o.group_size = layer.stored.group_size;
+  if (layer.stored.format == Format::kNF4) o.scale_dtype = DType::kF32;
+  return o;
 }
 
 namespace {

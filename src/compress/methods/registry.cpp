@@ -10,6 +10,9 @@ namespace {
 constexpr Method kMethods[] = {
     {"gptq", "second-order rounding against calibration data, errors diffused to later columns (arXiv 2210.17323)",
      nullptr},
+    {"qronos",
+     "second-order rounding that also repairs the error inherited from quantised layers in front (arXiv 2505.11695)",
+     nullptr},
     {"rtn", "round every weight to the nearest code of its group; no calibration data", &quantise_rtn},
 };
 

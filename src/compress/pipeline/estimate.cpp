@@ -8,16 +8,6 @@
 #include "models/config.h"
 
 namespace fettle::compress {
-namespace {
-
-// "…layers.N." of a module, its block.
-std::string block_of(const std::string& module) {
-  const size_t at = module.find("layers.");
-  return at == std::string::npos ? module : module.substr(0, module.find('.', at + 7));
-}
-
-}  // namespace
-
 PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan& plan, const PipelineOptions& options) {
   const io::ModelFiles files = io::resolve_model(model);
   const models::ModelConfig c = models::parse_hf_config(io::read_config(files), files.at("config.json"));
@@ -33,7 +23,7 @@ PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan&
   PipelineEstimate e;
   e.streams = passes * tokens * hidden * sizeof(float);
   e.boundary = passes * tokens * std::max(q, ffn) * sizeof(float);
-  std::map<std::string, uint64_t> blocks;
+  std::map<int, uint64_t> blocks;
   for (const LayerPlan& l : plan.layers) {
     // Mapped float weights, prepared packed ones and the packed tensors that wait for the shard.
     blocks[block_of(l.module)] += l.bytes_before + 2 * l.bytes_after;
@@ -44,7 +34,7 @@ PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan&
     const uint64_t factor = k * k * (k <= 4096 ? 2 * sizeof(double) : 2 * sizeof(float));
     e.solver = std::max(e.solver, moments + factor + n * k * (sizeof(float) + wide + 1));
   }
-  for (const auto& [name, bytes] : blocks) e.block = std::max(e.block, bytes);
+  for (const auto& [block, bytes] : blocks) e.block = std::max(e.block, bytes);
   const auto kv = static_cast<uint64_t>(c.kv_dim());
   e.sample = length * sizeof(float) * (4 * hidden + 2 * (q + 2 * kv) + 2 * ffn);
   e.disk = plan.bytes_after;

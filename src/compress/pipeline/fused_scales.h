@@ -10,9 +10,6 @@
 
 namespace fettle::compress {
 
-// Layers that inference fuses into one matrix share their name up to the last part: q, k, v and gate, up. "" = alone.
-std::string fusion_group(const std::string& module);
-
 // Number options of the layers in `linears` (one input), by Hugging Face name: group size of the plan, and for NVFP4
 // one global scale per fused group, because runtimes that fuse the matrices read a single one.
 std::map<std::string, FormatOptions> fused_numbers(const std::vector<const models::BlockLinear*>& linears,

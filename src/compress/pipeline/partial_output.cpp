@@ -1,12 +1,10 @@
 #include "compress/pipeline/partial_output.h"
 
-#include <charconv>
 #include <filesystem>
 
 #include "base/log.h"
 #include "compress/checkpoint_files.h"
 #include "compress/manifest.h"
-#include "io/linear_writer.h"
 
 namespace fettle::compress {
 namespace {
@@ -15,16 +13,6 @@ constexpr const char* kStateName = "state.json";
 
 std::string block_report_name(int block) { return fmt::format("block-{:05}.json", block); }
 
-// Block number of a tensor or -1: the number after the first "layers.".
-int block_of(std::string_view name) {
-  const size_t at = name.find("layers.");
-  if (at == std::string_view::npos || (at > 0 && name[at - 1] != '.')) return -1;
-  int block = -1;
-  const std::string_view rest = name.substr(at + 7);
-  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), block);
-  return error == std::errc() && end != rest.data() && *end == '.' ? block : -1;
-}
-
 }  // namespace
 
 PartialOutput::PartialOutput(const std::string& out, const CompressOptions& options, bool resume,
@@ -32,50 +20,47 @@ PartialOutput::PartialOutput(const std::string& out, const CompressOptions& opti
                              const std::string& hash)
     : source_(source),
       dir_(out, options.overwrite, resume ? OutputDir::Resumable::kContinue : OutputDir::Resumable::kStart) {
-  std::map<std::string, const LayerPlan*> by_tensor;
-  for (const LayerPlan& layer : plan.layers) by_tensor[layer.module + ".weight"] = &layer;
+  const auto by_tensor = layers_by_tensor(plan);
   for (const io::TensorEntry* entry : source.entries()) blocks_ = std::max(blocks_, block_of(entry->name) + 1);
   shards_.resize(static_cast<size_t>(blocks_) + 1);
   for (const io::TensorEntry* entry : source.entries()) {
-    std::vector<io::TensorSpec>& shard = shards_[static_cast<size_t>(block_of(entry->name) + 1)];
-    if (const auto it = by_tensor.find(entry->name); it != by_tensor.end()) {
-      for (io::TensorSpec& spec : io::linear_specs(it->second->module, it->second->stored))
-        shard.push_back(std::move(spec));
-    } else if (entry->dtype) {
-      shard.push_back({entry->name, *entry->dtype, entry->shape});
-    } else {
-      fail(ErrorCode::kInput, "{}: tensor \"{}\" has type {}, which cannot be copied", source.file_of(entry->name),
-           printable(entry->name), entry->type);
-    }
+    const auto it = by_tensor.find(entry->name);
+    for (io::TensorSpec& spec : stored_specs(source, *entry, it == by_tensor.end() ? nullptr : it->second))
+      shards_[static_cast<size_t>(block_of(entry->name) + 1)].push_back(std::move(spec));
   }
-  const std::string state = dir_.file(kStateName);
-  if (!file_exists(state))  // killed before it was written, or after commit() removed it: nothing here can be trusted
-    for (const std::string& name : list_directory(dir_.path())) std::filesystem::remove_all(dir_.file(name));
-  if (file_exists(state)) {
-    const Json found = parse_json_file(state);
-    if (JsonReader(found, state).at("hash").string() != hash)
-      fail(ErrorCode::kInput,
-           "{}: was started from another model, calibration text or other options; repeat them, or remove the folder",
-           dir_.path());
-    dir_.keep();
-    for (const std::string& name : list_directory(dir_.path()))  // files that were being written
-      if (name.find(".partial-") != std::string::npos) std::filesystem::remove_all(dir_.file(name));
-    while (finished_ < blocks_ && file_exists(dir_.file(shard_name(finished_ + 1)))) ++finished_;
-  }
+  open_state(hash);
   uint64_t needed = 0;
   for (size_t s = outside_written() ? static_cast<size_t>(finished_) + 1 : 0; s < shards_.size(); ++s)
     for (const io::TensorSpec& spec : shards_[s]) needed += spec.bytes();
   if (const uint64_t room = free_disk_bytes(dir_.path()); room < needed)
     fail(ErrorCode::kResource, "{}: needs {} bytes, the disk has {} free", dir_.path(), needed, room);
   write_index();
-  if (file_exists(state)) return;
+  if (file_exists(dir_.file("config.json"))) return;  // written behind the side files
   copy_side_files(input, dir_.path());
-  Json config = io::read_config(input);
-  io::QuantSection section;
-  for (const LayerPlan& layer : plan.layers) section.add(layer.module, layer.stored);
-  for (const std::string& module : plan.dense) section.add(module, {});
-  config["quantization_config"] = section.json();
-  write_file_atomic(dir_.file("config.json"), config.dump(2) + "\n");
+  write_quantised_config(input, plan, dir_.path());
+}
+
+void PartialOutput::open_state(const std::string& hash) {
+  const std::string state = dir_.file(kStateName);
+  if (file_exists(state)) {
+    const Json found = parse_json_file(state);
+    if (JsonReader(found, state).at("hash").string() != hash)
+      fail(ErrorCode::kInput,
+           "{}: was started from another model, calibration text or other options; repeat them, or remove the folder",
+           dir_.path());
+    for (const std::string& name : list_directory(dir_.path()))  // files that were being written
+      if (name.find(".partial-") != std::string::npos) std::filesystem::remove_all(dir_.file(name));
+    while (finished_ < blocks_ && file_exists(dir_.file(shard_name(finished_ + 1)))) ++finished_;
+    return;
+  }
+  // The state is the first file of a run and goes just before the folder is renamed, so a folder without it is not ours
+  // to clear.
+  for (const std::string& name : list_directory(dir_.path()))
+    if (!name.starts_with(std::string(kStateName) + ".partial-"))
+      fail(ErrorCode::kInput,
+           "{}: expected {} of an unfinished run, found a folder without it; remove the folder (when it holds {} the "
+           "run was complete: rename it)",
+           dir_.path(), kStateName, kManifestName);
   Json start = Json::object();
   start["hash"] = hash;
   write_file_atomic(state, start.dump(2) + "\n");
@@ -128,9 +113,11 @@ void PartialOutput::write_block(int block, const std::map<std::string, Tensor>& 
 }
 
 void PartialOutput::commit(Json description) {
-  std::filesystem::remove(dir_.file(kStateName));
-  for (int b = 0; b < blocks_; ++b) std::filesystem::remove(dir_.file(block_report_name(b)));
-  write_manifest(dir_.path(), std::move(description));
+  std::vector<std::string> state;
+  for (int b = 0; b < blocks_; ++b) state.push_back(block_report_name(b));
+  state.push_back(kStateName);
+  write_manifest(dir_.path(), std::move(description), state);
+  for (const std::string& name : state) std::filesystem::remove(dir_.file(name));
   dir_.commit();
 }
 

@@ -19,7 +19,8 @@ namespace fettle::compress {
 class PartialOutput {
  public:
   // Continues an existing OUT.partial when `resume`, else refuses one. Throws kInput when it was started with other
-  // options or another model (hash differs), kResource when the disk lacks room for what is still to be written.
+  // options or another model (hash differs) or holds files but no state.json, kResource when the disk lacks room for
+  // what is still to be written.
   PartialOutput(const std::string& out, const CompressOptions& options, bool resume, const io::ModelFiles& input,
                 const io::TensorSource& source, const CompressPlan& plan, const std::string& hash);
 
@@ -34,10 +35,11 @@ class PartialOutput {
   // The shard outside the blocks; written before block 0.
   void write_outside(const std::map<std::string, Tensor>& replaced);
   bool outside_written() const;
-  // Removes the state files, writes the manifest, renames to OUT.
+  // Writes the manifest, removes the state files, renames to OUT.
   void commit(Json description);
 
  private:
+  void open_state(const std::string& hash);
   std::string shard_name(int shard) const;
   void write_shard(int shard, const std::map<std::string, Tensor>& replaced);
   void write_index() const;

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <numeric>
+#include <set>
 
 #include "base/log.h"
 #include "compress/checkpoint_files.h"
@@ -142,7 +142,7 @@ class Pipeline {
   PipelineReport report_;
 };
 
-// Everything that decides the bytes of the result.
+// Everything that decides the bytes of the result, the weights themselves included.
 std::string Pipeline::hash(const io::TensorSource& source) const {
   Json all = Json::object();
   const CompressOptions& c = options_.compress;
@@ -151,7 +151,6 @@ std::string Pipeline::hash(const io::TensorSource& source) const {
   all["act_order"] = options_.act_order;
   all["search"] = static_cast<int>(options_.search);
   all["propagate"] = options_.propagate;
-  all["hadamard"] = options_.hadamard;
   all["expert_tokens"] = options_.expert_tokens;
   all["numbers"] =
       fmt::format("{} {} {} {} {}", c.numbers.group_size, c.numbers.symmetric, static_cast<int>(c.numbers.scale_dtype),
@@ -161,9 +160,11 @@ std::string Pipeline::hash(const io::TensorSource& source) const {
     layers.push_back(fmt::format("{} {} {}", l.module, format_info(l.stored.format).name, l.stored.group_size));
   all["layers"] = std::move(layers);
   all["config"] = io::read_config(files_);
-  Json tensors = Json::array();
-  for (const io::TensorEntry* e : source.entries()) tensors.push_back(e->name + " " + e->describe());
-  all["tensors"] = std::move(tensors);
+  std::set<std::string> files;
+  for (const io::TensorEntry* e : source.entries()) files.insert(source.file_of(e->name));
+  Json weights = Json::array();
+  for (const std::string& file : files) weights.push_back(sha256_file(file));
+  all["weights"] = std::move(weights);
   Sha256 digest;
   const std::string text = all.dump();
   digest.update(std::as_bytes(std::span(text)));

@@ -18,11 +18,10 @@ namespace fettle::compress {
 struct PipelineOptions {
   CompressOptions compress;  // method, format, ignore list, ...
   CalibrationOptions calibration;
-  double damping = -1;  // relative to the mean of diag(H) (gptq) or to sigma_max (qronos); < 0 = the method's default
+  double damping = -1;  // relative to the mean of diag(H) (gptq) or to sigma_max(H) (qronos); < 0 = method's default
   bool act_order = true;
   GridSearch search = GridSearch::kAbsMax;
   bool propagate = true;        // later layers see the quantised output of earlier ones
-  int64_t hadamard = 0;         // mr-gptq: block of the input transform; 0 = the method's default, -1 = none
   int64_t expert_tokens = 256;  // experts that saw fewer rows use the moments of all tokens
   bool resume = false;
   uint64_t mem_limit = 0;  // bytes; 0 = none. Activations go to disk when they would not fit
@@ -36,8 +35,10 @@ struct RoundedLayer {
   int64_t group_size = 0;
   int block = 0;
   double bits_per_weight = 0;
-  double objective = 0, rtn_objective = 0;  // E|W x - Q x_q|^2, relative to E|W x|^2
-  double error = 0, baseline_error = 0;     // relative squared error of the weights, and of rounding to nearest
+  // Of the result and of rounding to nearest, relative to tr(W H W^T). gptq: tr(dW H dW^T). qronos: J(Q) above the J
+  // that the best unquantised weights reach (solve/qronos.h).
+  double objective = 0, rtn_objective = 0;
+  double error = 0, baseline_error = 0;  // relative squared error of the weights, and of rounding to nearest
   double damping = 0;
   int retries = 0;
   bool fell_back = false;
@@ -47,7 +48,7 @@ struct RoundedLayer {
   Json json() const;
 };
 
-// What a run needs, see estimate.h. Bytes.
+// What a run needs, see estimate.cpp. Bytes.
 struct PipelineEstimate {
   uint64_t streams = 0;   // residual streams of all samples
   uint64_t boundary = 0;  // the stored input of one stage, largest

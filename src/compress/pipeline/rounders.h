@@ -9,10 +9,14 @@
 
 namespace fettle::compress {
 
-// What the pipeline needs to know of a method before it rounds.
+struct RoundJob;
+struct Rounded;
+
+// A method: what the pipeline collects for it, and how it chooses codes on a grid.
 struct Rounder {
   std::string_view name;  // --method
   bool cross = false;     // needs the float stream too (G)
+  Rounded (*round)(const RoundJob& job, const Grid& grid) = nullptr;
 };
 const Rounder* find_rounder(std::string_view name);  // nullptr for methods without calibration
 
