@@ -10,10 +10,13 @@ set(FETTLE_NUMERICS -ffp-contract=off)
 
 function(fettle_target_options target)
   target_compile_options(${target} PRIVATE ${FETTLE_WARNINGS} ${FETTLE_NUMERICS})
-  if(FETTLE_SANITIZE)
+  if((FETTLE_SANITIZE OR FETTLE_PCH) AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # g++ 12 misreads instrumented and precompiled library templates: std::regex as uninitialised, std::string and
     # std::vector<bool> as overflowing.
-    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-array-bounds -fsanitize=${FETTLE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-array-bounds)
+  endif()
+  if(FETTLE_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${FETTLE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${FETTLE_SANITIZE})
   endif()
   if(FETTLE_FUZZ)
@@ -21,13 +24,12 @@ function(fettle_target_options target)
   endif()
 endfunction()
 
-# Precompiled headers halve a sanitizer build from nothing. Nowhere else: g++ 12 reports false overflows in precompiled
-# library templates, and the other builds keep those warnings. Nor with ccache, which finds more of an older build
-# without them.
-if(FETTLE_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  option(FETTLE_PCH "Precompile the headers that most files include" ON)
-else()
+# Precompiled headers halve a build from nothing. Not with ccache, which finds more of an older build without them; those
+# builds also keep the warnings that g++ 12 gets wrong in precompiled headers.
+if(CMAKE_CXX_COMPILER_LAUNCHER)
   option(FETTLE_PCH "Precompile the headers that most files include" OFF)
+else()
+  option(FETTLE_PCH "Precompile the headers that most files include" ON)
 endif()
 
 # Target whose precompiled headers others reuse: of the kind (EXECUTABLE: -fPIE) and with the options of those others.
