@@ -18,11 +18,17 @@ struct CompressFlags {
   std::vector<std::string> ignore;
   int64_t group_size = 0;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
-  std::string calib, search = "absmax", mem_limit, report;
+  std::string calib, search = "absmax", smooth, mem_limit, report;
   int64_t samples = 128, seqlen = 2048, seed = 0, expert_tokens = 256;
-  double damping = -1;
+  double damping = -1, smooth_alpha = 0.5;
   bool act_order = false, no_act_order = false, no_propagate = false, resume = false;
 };
+
+compress::GridSearch parse_search(std::string_view name) {
+  if (name == "mse") return compress::GridSearch::kMse;
+  if (name == "imatrix") return compress::GridSearch::kImatrix;
+  return name == "hessian" ? compress::GridSearch::kHessian : compress::GridSearch::kAbsMax;
+}
 
 compress::CompressOptions options_of(const CompressFlags& f) {
   if (f.symmetric && f.asymmetric) fail(ErrorCode::kUsage, "--sym and --asym exclude each other");
@@ -34,16 +40,11 @@ compress::CompressOptions options_of(const CompressFlags& f) {
   o.numbers.symmetric = !f.asymmetric;
   o.numbers.mx_scale = f.mx_scale == "floor" ? MxScale::kFloor : f.mx_scale == "ceil" ? MxScale::kCeil : MxScale::kEven;
   o.numbers.scale_dtype = f.scale_dtype == "f32" ? DType::kF32 : f.scale_dtype == "f16" ? DType::kF16 : DType::kBF16;
+  o.search = parse_search(f.search);
   o.ignore = f.ignore;
   o.include_head = f.head;
   o.overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
   return o;
-}
-
-compress::GridSearch parse_search(std::string_view name) {
-  if (name == "mse") return compress::GridSearch::kMse;
-  if (name == "imatrix") return compress::GridSearch::kImatrix;
-  return name == "hessian" ? compress::GridSearch::kHessian : compress::GridSearch::kAbsMax;
 }
 
 // "8G", "512M", "100000".
@@ -70,7 +71,13 @@ compress::PipelineOptions pipeline_options(const CompressFlags& f, const compres
     fail(ErrorCode::kUsage, "--damping: expected a number from 0 to 1e6, found {}", f.damping);
   o.damping = f.damping;
   o.act_order = !f.no_act_order;
-  o.search = parse_search(f.search);
+  o.smoothing = f.smooth.empty()            ? compress::method_smoothing(f.method)
+                : f.smooth == "awq"         ? compress::Smoothing::kAwq
+                : f.smooth == "smoothquant" ? compress::Smoothing::kSmoothQuant
+                                            : compress::Smoothing::kNone;
+  if (!(f.smooth_alpha >= 0 && f.smooth_alpha <= 1))
+    fail(ErrorCode::kUsage, "--smooth-alpha: expected a number from 0 to 1, found {}", f.smooth_alpha);
+  o.smooth_alpha = f.smooth_alpha;
   o.propagate = !f.no_propagate;
   o.expert_tokens = static_cast<int64_t>(in_range("--expert-tokens", f.expert_tokens, 0, int64_t{1} << 40));
   o.resume = f.resume;
@@ -233,7 +240,7 @@ void run_compress(const CompressFlags& f, const CancelToken& cancel) {
   const compress::CompressOptions options = options_of(f);
   compress::find_method(f.method);
   const auto pool = start(f.common);
-  const bool calibrated = compress::is_calibrated(f.method);
+  const bool calibrated = compress::is_calibrated(pipeline_options(f, options));
   if (calibrated && f.dry_run) return dry_run_pipeline(f, pipeline_options(f, options));
   if (f.dry_run) return dry_run(f, options);
   if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress: expected -o OUT (or --dry-run)");
@@ -298,6 +305,10 @@ void add_compress(Program& program) {
   c.option("--search", &f->search, "S",
            "scales: absmax, mse, imatrix or hessian (weighted by input power); default absmax")
       .choices({"absmax", "mse", "imatrix", "hessian"});
+  c.option("--smooth", &f->smooth, "S", "scale input channels first: none, awq or smoothquant (default: the method's)")
+      .choices({"none", "awq", "smoothquant"});
+  c.option("--smooth-alpha", &f->smooth_alpha, "X",
+           "smoothquant: how much of the outliers moves into the weights, 0 to 1 (default 0.5)");
   c.option("--damping", &f->damping, "X",
            "added to the diagonal of the Hessian: gptq relative to its mean (default 0.01), qronos to its largest "
            "eigenvalue (default 0.001)");

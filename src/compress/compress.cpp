@@ -116,9 +116,10 @@ class Job {
     const std::vector<float> values = load(source, layer);
     const MatView<const float> weight(values.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
     const FormatOptions& numbers = layer_options_.at(layer.module);
-    const PackedWeight packed = method_.quantise({layer.module, weight, options_.format, numbers, pool_});
+    const PackedWeight packed =
+        method_.quantise({layer.module, weight, options_.format, numbers, pool_, options_.search});
     LayerReport r{layer.module, relative_error(weight, packed, pool_), 0, packed.bits_per_weight()};
-    const bool baseline = method_.name == "rtn";
+    const bool baseline = method_.name == "rtn" && options_.search == GridSearch::kAbsMax;
     r.baseline_error =
         baseline ? r.error
                  : relative_error(weight, encode(format_info(options_.format), weight, numbers, pool_), pool_);

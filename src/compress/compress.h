@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/thread_pool.h"
+#include "compress/solve/grid.h"
 #include "io/linear_writer.h"
 #include "tensor/weight.h"
 
@@ -19,6 +20,7 @@ struct CompressOptions {
   FormatOptions numbers;  // symmetry, MX scale rule; group size 0 = the format's, for int4 halved until it fits
   std::vector<std::string> ignore;  // modules left dense besides embeddings and routers: exact names or "re:..."
   bool include_head = false;        // quantise lm_head too
+  GridSearch search = GridSearch::kAbsMax;  // how scales are chosen; the weighted ones need the pipeline
   Overwrite overwrite = Overwrite::kNo;
 };
 

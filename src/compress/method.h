@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/thread_pool.h"
+#include "compress/solve/grid.h"
 #include "tensor/weight.h"
 
 namespace fettle::compress {
@@ -16,6 +17,7 @@ struct LayerJob {
   Format format;
   FormatOptions options;  // group size resolved, shared global scale filled in
   ThreadPool& pool;
+  GridSearch search = GridSearch::kAbsMax;  // one that needs no inputs
 };
 
 // A way to choose the codes of a layer. One file per method in methods/, one line in methods/registry.cpp.

@@ -48,6 +48,7 @@ class RmsNorm {
   // The stored vector; with kOnePlus the factor of channel c is 1 + weight()[c]. Compression folds scales into it.
   const std::vector<float>& weight() const { return weight_; }
   kernels::NormWeight kind() const { return kind_; }
+  RmsNorm with_weight(std::vector<float> weight) const { return {std::move(weight), eps_, kind_}; }
 
  private:
   std::vector<float> weight_;

@@ -8,12 +8,17 @@ namespace fettle::compress {
 namespace {
 
 constexpr Method kMethods[] = {
+    {"awq", "input channels scaled and ranges clipped by search, then rounding to nearest (arXiv 2306.00978)", nullptr},
+    {"gpfq",
+     "greedy rounding along the inputs, column by column, against the float model's stream (10.1137/22M1511709)",
+     nullptr},
     {"gptq", "second-order rounding against calibration data, errors diffused to later columns (arXiv 2210.17323)",
      nullptr},
     {"qronos",
      "second-order rounding that also repairs the error inherited from quantised layers in front (arXiv 2505.11695)",
      nullptr},
     {"rtn", "round every weight to the nearest code of its group; no calibration data", &quantise_rtn},
+    {"smoothquant", "outlier inputs moved into the weights, then rounding to nearest (arXiv 2211.10438)", nullptr},
 };
 
 }  // namespace

@@ -4,7 +4,8 @@
 
 namespace fettle::compress {
 
-// Round to nearest: the format's own encoder with its default scale rule. The baseline of every other method.
+// Round to nearest: the format's own encoder with its default scale rule, or scales by job.search. The baseline of
+// every other method.
 PackedWeight quantise_rtn(const LayerJob& job);
 
 }  // namespace fettle::compress

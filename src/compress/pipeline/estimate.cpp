@@ -27,6 +27,9 @@ PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan&
   for (const LayerPlan& l : plan.layers) {
     // Mapped float weights, prepared packed ones and the packed tensors that wait for the shard.
     blocks[block_of(l.module)] += l.bytes_before + 2 * l.bytes_after;
+    // Scaled weights are kept in F32, a candidate's and a stage's inputs beside them.
+    if (options.smoothing != Smoothing::kNone)
+      blocks[block_of(l.module)] += static_cast<uint64_t>(l.rows * l.cols) * 2 * sizeof(float) * passes;
     const auto k = static_cast<uint64_t>(l.cols), n = static_cast<uint64_t>(l.rows);
     const uint64_t wide = k <= 1024 ? sizeof(double) : sizeof(float);
     // Moments: lower half in F64 and the F32 mean; factor and its source; weights in F32, working copy and codes.
@@ -36,6 +39,8 @@ PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan&
   }
   for (const auto& [block, bytes] : blocks) e.block = std::max(e.block, bytes);
   const auto kv = static_cast<uint64_t>(c.kv_dim());
+  if (options.smoothing == Smoothing::kAwq)
+    e.block += (kSmoothingTokens + length) * sizeof(float) * (2 * std::max(q, ffn) + 2 * hidden);
   e.sample = length * sizeof(float) * (4 * hidden + 2 * (q + 2 * kv) + 2 * ffn);
   e.disk = plan.bytes_after;
   if (options.mem_limit == 0) return e;

@@ -12,6 +12,7 @@
 #include "compress/pipeline/fused_scales.h"
 #include "compress/pipeline/partial_output.h"
 #include "compress/pipeline/rounders.h"
+#include "compress/pipeline/smoothing.h"
 #include "compress/pipeline/stage_stats.h"
 #include "compress/sha256.h"
 
@@ -20,8 +21,6 @@ namespace fettle::compress {
 using models::Block;
 using models::BlockLinear;
 using models::Stage;
-
-bool is_calibrated(std::string_view method) { return find_rounder(method) != nullptr; }
 
 Json RoundedLayer::json() const {
   Json out = Json::object();
@@ -112,11 +111,11 @@ class Pipeline {
   std::string hash(const io::TensorSource& source) const;
   void resume(PartialOutput& output);
   void process_block(int index, PartialOutput& output);
-  void process_stage(Block& block, Stage stage, BlockPass& pass, BlockPass* float_pass,
+  void process_stage(Block& block, Stage stage, BlockPass& pass, BlockPass* float_pass, const StageScales& scaled,
                      std::map<std::string, Tensor>* replaced, Json* lines);
   std::vector<Sharers> sharers_of(const Block& block, Stage stage, BlockPass& pass) const;
   size_t sharers_at_once(int64_t width) const;
-  void round_sharers(const Sharers& sharers, InputStats& stats, int block,
+  void round_sharers(const Sharers& sharers, InputStats& stats, int block, const StageScales& scaled,
                      const std::map<std::string, FormatOptions>& numbers, std::map<std::string, Tensor>* replaced,
                      Json* lines);
   RoundedLayer describe(const LayerPlan& plan, const RoundJob& job, const Rounded& rounded) const;
@@ -126,6 +125,13 @@ class Pipeline {
   }
   void name_modules(const Block& block);
   bool cross() const { return rounder_.cross; }
+  // AWQ's clip search: integer formats, all layers but q and k, whose products meet in the softmax.
+  bool clips(const BlockLinear& l) const {
+    const Format format = plan_of(l.module)->stored.format;
+    return options_.smoothing == Smoothing::kAwq && (format == Format::kInt4 || format == Format::kInt8) &&
+           l.expert < 0 && !l.module.ends_with("q_proj") && !l.module.ends_with("k_proj") &&
+           !l.module.ends_with("qkv_proj");
+  }
 
   const PipelineOptions& options_;
   const Rounder& rounder_;
@@ -134,6 +140,7 @@ class Pipeline {
   const PipelineProgress& progress_;
   io::ModelFiles files_;
   std::string out_;
+  const io::TensorSource* source_ = nullptr;  // during run()
   Calibration calibration_;
   std::unique_ptr<models::BlockModel> model_;
   std::unique_ptr<Stream> quantised_, floats_;
@@ -149,8 +156,10 @@ std::string Pipeline::hash(const io::TensorSource& source) const {
   all["method"] = c.method;
   all["damping"] = options_.damping;
   all["act_order"] = options_.act_order;
-  all["search"] = static_cast<int>(options_.search);
+  all["search"] = static_cast<int>(c.search);
   all["propagate"] = options_.propagate;
+  all["smoothing"] = static_cast<int>(options_.smoothing);
+  all["smooth_alpha"] = options_.smooth_alpha;
   all["expert_tokens"] = options_.expert_tokens;
   all["numbers"] =
       fmt::format("{} {} {} {} {}", c.numbers.group_size, c.numbers.symmetric, static_cast<int>(c.numbers.scale_dtype),
@@ -186,6 +195,7 @@ PipelineReport Pipeline::run() {
            options_.compress.method);
   for (const LayerPlan& l : report_.plan.layers) by_module_[l.module] = &l;
   const io::TensorSource source = io::TensorSource::open(files_);
+  source_ = &source;
   require_finite(source, pool_);
   report_.estimate = estimate_pipeline(files_.path, report_.plan, options_);
   calibration_ = load_calibration(files_.path, options_.calibration, pool_, cancel_);
@@ -237,20 +247,22 @@ void Pipeline::name_modules(const Block& block) {
 void Pipeline::process_block(int index, PartialOutput& output) {
   Block block = model_->block(index);
   name_modules(block);
-  BlockPass pass(*quantised_, block, options_.mode);
   std::optional<Block> float_block;
-  std::optional<BlockPass> float_pass;
-  if (floats_) {
-    float_block.emplace(model_->block(index));
-    float_pass.emplace(*floats_, *float_block, options_.mode);
-  }
+  if (floats_) float_block.emplace(model_->block(index));
   std::map<std::string, Tensor> replaced;
+  BlockScales scaled = smooth_block({options_, *quantised_, block, float_block ? &*float_block : nullptr,
+                                     [&](const std::string& m) { return plan_of(m); },
+                                     [&](const std::string& name) { return model_->stored_name(name); }, *source_},
+                                    &replaced);
+  BlockPass pass(*quantised_, block, options_.mode);
+  std::optional<BlockPass> float_pass;
+  if (floats_) float_pass.emplace(*floats_, *float_block, options_.mode);
   Json lines = Json::array();
   for (const Stage stage : models::kStages) {
     check_cancel(cancel_);
     pass.advance(stage);
     if (float_pass) float_pass->advance(stage);
-    process_stage(block, stage, pass, float_pass ? &*float_pass : nullptr, &replaced, &lines);
+    process_stage(block, stage, pass, float_pass ? &*float_pass : nullptr, scaled[stage], &replaced, &lines);
   }
   pass.finish();
   if (float_pass) float_pass->finish();
@@ -284,7 +296,7 @@ std::vector<Sharers> Pipeline::sharers_of(const Block& block, Stage stage, Block
 }
 
 void Pipeline::process_stage(Block& block, Stage stage, BlockPass& pass, BlockPass* float_pass,
-                             std::map<std::string, Tensor>* replaced, Json* lines) {
+                             const StageScales& scaled, std::map<std::string, Tensor>* replaced, Json* lines) {
   const std::vector<Sharers> sharers = sharers_of(block, stage, pass);
   if (sharers.empty()) return;
   std::map<std::string, FormatOptions> numbers;
@@ -310,7 +322,7 @@ void Pipeline::process_stage(Block& block, Stage stage, BlockPass& pass, BlockPa
     collect(pass, float_pass, block.index(), stage, wanted, pool_);
     for (size_t i = begin; i < end; ++i) {
       check_cancel(cancel_);
-      round_sharers(sharers[i], *of_sharer[i - begin], block.index(), numbers, replaced, lines);
+      round_sharers(sharers[i], *of_sharer[i - begin], block.index(), scaled, numbers, replaced, lines);
     }
     begin = end;
   }
@@ -334,7 +346,7 @@ RoundedLayer Pipeline::describe(const LayerPlan& plan, const RoundJob& job, cons
   return l;
 }
 
-void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int block,
+void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int block, const StageScales& scaled,
                              const std::map<std::string, FormatOptions>& numbers,
                              std::map<std::string, Tensor>* replaced, Json* lines) {
   for (const BlockLinear* l : sharers.linears) {
@@ -347,6 +359,8 @@ void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int bloc
         .w = MatView<const float>(weight.data(), static_cast<size_t>(plan.rows), static_cast<size_t>(plan.cols)),
         .h = stats.h.mean(&pool_),
         .g = stats.g ? stats.g->mean(&pool_) : MatView<const float>(),
+        .scales = scaled.scales,
+        .clip_rows = clips(*l) ? scaled.sample() : MatView<const float>(),
         .format = plan.stored.format,
         .numbers = numbers.at(l->module),
         .pool = pool_};
@@ -357,6 +371,7 @@ void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int bloc
     line.block = block;
     line.tokens = stats.tokens();
     line.seconds = seconds_since(start);
+    if (!scaled.note.empty()) line.note = line.note.empty() ? scaled.note : scaled.note + "; " + line.note;
     if (sharers.borrowed) {
       const std::string why = fmt::format("the expert saw {} tokens: moments of all tokens", sharers.own_rows);
       line.note = line.note.empty() ? why : why + "; " + line.note;

@@ -8,19 +8,24 @@
 #include "compress/compress.h"
 #include "compress/pipeline/block_pass.h"
 #include "compress/pipeline/calibration.h"
-#include "compress/solve/grid.h"
 
 // The calibrated, block-by-block pipeline (specs/08b): streams of calibration tokens run through one block at a time,
 // every group of linear layers that share an input is rounded against the second moments of that input, and the stream
 // goes on through the quantised block.
 namespace fettle::compress {
 
+// Scaling of input channels in front of rounding, see smoothing.h.
+enum class Smoothing : uint8_t { kNone, kAwq, kSmoothQuant };
+
+inline constexpr uint64_t kSmoothingTokens = 2048;  // that AWQ's search sees, about
+
 struct PipelineOptions {
   CompressOptions compress;  // method, format, ignore list, ...
   CalibrationOptions calibration;
+  Smoothing smoothing = Smoothing::kNone;  // methods awq and smoothquant imply theirs: see method_smoothing
+  double smooth_alpha = 0.5;               // smoothquant: share of the difficulty that moves to the weights
   double damping = -1;  // relative to the mean of diag(H) (gptq) or to sigma_max(H) (qronos); < 0 = method's default
   bool act_order = true;
-  GridSearch search = GridSearch::kAbsMax;
   bool propagate = true;        // later layers see the quantised output of earlier ones
   int64_t expert_tokens = 256;  // experts that saw fewer rows use the moments of all tokens
   bool resume = false;
@@ -37,6 +42,7 @@ struct RoundedLayer {
   double bits_per_weight = 0;
   // Of the result and of rounding to nearest, relative to tr(W H W^T). gptq: tr(dW H dW^T). qronos: J(Q) above the J
   // that the best unquantised weights reach (solve/qronos.h).
+  // Behind scaled channels rounding to nearest is that of the unscaled weights.
   double objective = 0, rtn_objective = 0;
   double error = 0, baseline_error = 0;  // relative squared error of the weights, and of rounding to nearest
   double damping = 0;
@@ -76,7 +82,10 @@ struct PipelineReport {
 // done: finished linear layers of `total`.
 using PipelineProgress = std::function<void(size_t done, size_t total, const RoundedLayer& layer)>;
 
-bool is_calibrated(std::string_view method);
+// Whether these options need the pipeline: a method of second order, scaling, or a search weighted by the inputs.
+bool is_calibrated(const PipelineOptions& options);
+// The scaling that a method stands for.
+Smoothing method_smoothing(std::string_view method);
 
 // Before any work; reads only headers. Streams go to disk when everything would exceed options.mem_limit. Throws
 // kResource when even then the limit is too small, naming both numbers.

@@ -51,7 +51,7 @@ class PipelineTest : public ::testing::TestWithParam<const char*> {
 // to nearest on the inputs they were chosen for.
 TEST_P(PipelineTest, EveryFamilyComesOutWholeAndNotWorseThanRounding) {
   make(GetParam());
-  for (const char* method : {"gptq", "qronos"}) {
+  for (const char* method : {"gptq", "qronos", "gpfq"}) {
     const PipelineReport r = run(method, options(method));
     ASSERT_EQ(r.layers.size(), r.plan.layers.size());
     for (const RoundedLayer& l : r.layers)

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "compress/solve/awq.h"
 #include "compress/solve/objective.h"
 #include "compress/solve/qronos.h"
 
@@ -28,15 +29,58 @@ Rounded with_qronos(const RoundJob& job, const Grid& grid) {
   return out;
 }
 
+Rounded with_gpfq(const RoundJob& job, const Grid& grid) {
+  const RoundResult r = gpfq_round(job.w, job.h, job.g, grid, {.act_order = job.options.act_order}, job.pool);
+  Rounded out{pack_grid(r.grid, r.codes), r.report};
+  // The constant of the mismatched objective needs the float stream's own moments, the difference between two choices
+  // of codes does not: counted from the error of rounding to nearest.
+  std::vector<uint8_t> rtn(r.codes.size());
+  round_to_grid(grid, job.w, rtn, job.pool);
+  const double energy = quadratic_form(job.w, job.h, job.pool);
+  const double better = grid_objective(grid, rtn, job.w, job.h, job.g, job.pool) -
+                        grid_objective(grid, r.codes, job.w, job.h, job.g, job.pool);
+  out.report.objective = out.report.rtn_objective - (energy > 0 ? better / energy : 0);
+  return out;
+}
+
+Rounded with_rtn(const RoundJob& job, const Grid& grid) {
+  const RoundResult r = rtn_round(job.w, job.h, grid, job.pool);
+  return {pack_grid(r.grid, r.codes), r.report};
+}
+
 constexpr Rounder kRounders[] = {
+    {"awq", false, &with_rtn, Smoothing::kAwq},
+    {"gpfq", true, &with_gpfq},
     {"gptq", false, &with_gptq},
     {"qronos", true, &with_qronos},
+    {"rtn", false, &with_rtn},
+    {"smoothquant", false, &with_rtn, Smoothing::kSmoothQuant},
 };
+
+bool weighted(GridSearch search) { return search == GridSearch::kImatrix || search == GridSearch::kHessian; }
 
 std::vector<float> diagonal(MatView<const float> h) {
   std::vector<float> out(h.rows);
   for (size_t k = 0; k < h.rows; ++k) out[k] = h.row(k)[k];
   return out;
+}
+
+// Objective of rounding the weights as they were before scaling. With x' = x / s the error D costs
+// tr(D diag(s) H' diag(s) D^T).
+double unscaled_rtn_objective(const RoundJob& job) {
+  const size_t n = job.w.rows, k = job.w.cols;
+  std::vector<float> w(n * k);
+  for (size_t i = 0; i < w.size(); ++i) w[i] = job.w.data[i] / job.scales[i % k];
+  const MatView<const float> plain(w.data(), n, k);
+  FormatOptions numbers = job.numbers;
+  numbers.fixed_global_scale = 0;  // that of the scaled weights
+  const Grid grid = make_grid(plain, job.format, numbers, GridSearch::kAbsMax, {}, job.pool);
+  std::vector<uint8_t> codes(w.size());
+  round_to_grid(grid, plain, codes, job.pool);
+  std::vector<float> d = rounding_error(grid, plain, codes, job.pool);
+  for (size_t i = 0; i < d.size(); ++i) d[i] *= job.scales[i % k];
+  const double energy = quadratic_form(job.w, job.h, job.pool);
+  return energy > 0 ? quadratic_form({d.data(), n, k}, job.h, job.pool) / energy : 0;
 }
 
 }  // namespace
@@ -47,10 +91,32 @@ const Rounder* find_rounder(std::string_view name) {
   return nullptr;
 }
 
+bool is_calibrated(const PipelineOptions& options) {
+  const Rounder* r = find_rounder(options.compress.method);
+  return r != nullptr &&
+         (r->name != "rtn" || weighted(options.compress.search) || options.smoothing != Smoothing::kNone);
+}
+
+Smoothing method_smoothing(std::string_view method) {
+  const Rounder* r = find_rounder(method);
+  return r ? r->smoothing : Smoothing::kNone;
+}
+
 Rounded round_layer(const RoundJob& job) {
-  const bool weighted = job.options.search == GridSearch::kImatrix || job.options.search == GridSearch::kHessian;
-  const std::vector<float> importance = weighted ? diagonal(job.h) : std::vector<float>{};
-  return job.rounder.round(job, make_grid(job.w, job.format, job.numbers, job.options.search, importance, job.pool));
+  const GridSearch search = job.options.compress.search;
+  const std::vector<float> importance = weighted(search) ? diagonal(job.h) : std::vector<float>{};
+  const auto grid_of = [&](MatView<const float> w) {
+    return make_grid(w, job.format, job.numbers, search, importance, job.pool);
+  };
+  Rounded out = [&] {
+    if (job.clip_rows.rows == 0) return job.rounder.round(job, grid_of(job.w));
+    std::vector<float> clipped(job.w.data, job.w.data + job.w.rows * job.w.cols);
+    const MatView<float> view(clipped.data(), job.w.rows, job.w.cols);
+    apply_clip(view, awq_clip(job.w, job.clip_rows, job.format, job.numbers, 0, job.pool));
+    return job.rounder.round(job, grid_of(view));
+  }();
+  if (!job.scales.empty() && !job.rounder.cross) out.report.rtn_objective = unscaled_rtn_objective(job);
+  return out;
 }
 
 }  // namespace fettle::compress

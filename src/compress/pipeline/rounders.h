@@ -17,15 +17,18 @@ struct Rounder {
   std::string_view name;  // --method
   bool cross = false;     // needs the float stream too (G)
   Rounded (*round)(const RoundJob& job, const Grid& grid) = nullptr;
+  Smoothing smoothing = Smoothing::kNone;  // that comes with the method
 };
 const Rounder* find_rounder(std::string_view name);  // nullptr for methods without calibration
 
 struct RoundJob {
   const Rounder& rounder;
   const PipelineOptions& options;
-  MatView<const float> w;  // [N, K]
-  MatView<const float> h;  // [K, K]
-  MatView<const float> g;  // [K, K], or empty
+  MatView<const float> w;          // [N, K]
+  MatView<const float> h;          // [K, K]
+  MatView<const float> g;          // [K, K], or empty
+  std::span<const float> scales;   // [K] that the inputs were divided by and w's columns multiplied; or empty
+  MatView<const float> clip_rows;  // inputs for AWQ's clip search, or empty: no clipping
   Format format;
   FormatOptions numbers;  // group size resolved, shared global scale filled in
   ThreadPool& pool;
