@@ -5,6 +5,7 @@
 #include "compress/compress.h"
 #include "compress/method.h"
 #include "compress/pipeline/pipeline.h"
+#include "compress_lossless.h"
 #include "context.h"
 #include "eval/html_report.h"
 #include "formats_help.h"
@@ -15,6 +16,7 @@ namespace {
 struct CompressFlags {
   Common common;
   std::string model, out, method = "rtn", format = "int4", mx_scale = "even", scale_dtype = "bf16";
+  std::string code = "upstream", unit = "block";
   std::vector<std::string> ignore;
   int64_t group_size = 0;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
@@ -237,6 +239,8 @@ void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& optio
 }
 
 void run_compress(const CompressFlags& f, const CancelToken& cancel) {
+  if (is_lossless(f.method))
+    return run_lossless({f.common, f.model, f.out, f.method, f.code, f.unit, f.overwrite, f.dry_run}, cancel);
   const compress::CompressOptions options = options_of(f);
   compress::find_method(f.method);
   const auto pool = start(f.common);
@@ -267,12 +271,15 @@ void run_compress(const CompressFlags& f, const CancelToken& cancel) {
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for (const compress::Method& m : compress::all_methods()) names.emplace_back(m.name);
+  names.insert(names.end(), {"df11", "fx3"});
   return names;
 }
 
 std::string methods_help() {
   std::string out = "methods:\n";
   for (const compress::Method& m : compress::all_methods()) out += fmt::format("{}: {}\n", m.name, m.summary);
+  out += "df11: lossless, the DFloat11 layout; about 68 % of bf16 (options --code and --unit; no --format)\n";
+  out += "fx3: lossless, decodes faster than bf16; about 70 % of bf16 (no --format)\n";
   return out;
 }
 
@@ -294,6 +301,11 @@ void add_compress(Program& program) {
       .choices({"even", "floor", "ceil"});
   c.option("--scale-dtype", &f->scale_dtype, "TYPE", "type of integer scales (default bf16)")
       .choices({"bf16", "f16", "f32"});
+  c.option("--code", &f->code, "CODE",
+           "df11: upstream's code, byte-identical files, or fast, at most 11 bits per code (default upstream)")
+      .choices({"upstream", "fast"});
+  c.option("--unit", &f->unit, "UNIT", "df11: one code per decoder block or per matrix (default block)")
+      .choices({"block", "matrix"});
   c.option("--ignore", &f->ignore, "NAME", "leave a module dense: exact name or re:REGEX; may be repeated");
   c.toggle("--lm-head", &f->head,
            "quantise the output head too (left dense by default, as are embeddings and routers)");
@@ -329,6 +341,7 @@ void add_compress(Program& program) {
       "Layers are read, quantised and written one at a time. Calibrated methods run the model block by block over the "
       "calibration text; work in progress is in OUT.partial.");
   c.example("fettle compress models/books-5m -o books-int4 --format int4 --group-size 64 --asym", "4-bit integers");
+  c.example("fettle compress models/books-5m -o books-df11 --method df11", "two thirds of the size, the same bits");
   c.example("fettle compress models/books-5m --format nvfp4 --dry-run", "how large it would be");
   c.example("fettle compress models/books-5m -o books-gptq --method gptq --calib FILE --samples 64 --seqlen 256",
             "calibrated 4-bit integers");

@@ -7,6 +7,7 @@
 #include "compress/model_tensors.h"
 #include "context.h"
 #include "eval/html_report.h"
+#include "io/lossless_compare.h"
 #include "io/model_files.h"
 #include "models/gguf_names.h"
 #include "models/weight_source.h"
@@ -16,8 +17,8 @@ namespace {
 
 struct InspectFlags {
   Common common;
-  std::string model;
-  bool tensors = false;
+  std::string model, other;
+  bool tensors = false, lossless = false;
 };
 
 struct Entry {
@@ -185,6 +186,27 @@ void run_verify(const std::string& dir, bool json) {
     fail(ErrorCode::kNumeric, "{}: {} files differ from {}", dir, problems.size(), compress::kManifestName);
 }
 
+void run_lossless(const InspectFlags& f, const CancelToken& cancel) {
+  if (f.other.empty()) fail(ErrorCode::kUsage, "fettle verify --lossless: expected two models");
+  const auto pool = start(f.common);
+  const io::BitComparison c = io::compare_bits(io::resolve_model(f.model), io::resolve_model(f.other), *pool, &cancel);
+  if (f.common.json) {
+    Json list = Json::array();
+    for (const std::string& d : c.differences) list.push_back(d);
+    Json out = Json::object();
+    out["ok"] = c.differences.empty();
+    out["identical_tensors"] = static_cast<uint64_t>(c.tensors);
+    out["problems"] = std::move(list);
+    print_json(out);
+  } else {
+    for (const std::string& d : c.differences) print(d + "\n");
+    if (c.differences.empty())
+      print(fmt::format("{} tensors, {}: identical bits\n", c.tensors, human_bytes(static_cast<double>(c.bytes))));
+  }
+  if (!c.differences.empty())
+    fail(ErrorCode::kNumeric, "{} and {} differ in {} tensors", f.model, f.other, c.differences.size());
+}
+
 }  // namespace
 
 void add_inspect(Program& program) {
@@ -198,8 +220,16 @@ void add_inspect(Program& program) {
   c.on_run([f] { run_inspect(*f); });
   Command& v = program.add("verify", "check a directory against the SHA-256 sums in its fettle-manifest.json");
   v.positional("DIR", &f->model, "directory written by fettle");
-  v.toggle("--json", &f->common.json, "print one machine-readable object");
-  v.on_run([f] { run_verify(f->model, f->common.json); });
+  v.positional("OTHER", &f->other, "with --lossless: the model to compare with", false);
+  v.toggle("--lossless", &f->lossless,
+           "compare two models bit by bit instead, every tensor, across shardings, DFloat11 and FX3");
+  add_common(v, f->common);
+  v.example("fettle verify --lossless models/books-5m books-df11", "prove that nothing was lost");
+  v.on_run([f, &program] {
+    if (f->lossless) return run_lossless(*f, program.cancel());
+    if (!f->other.empty()) fail(ErrorCode::kUsage, "fettle verify: a second model needs --lossless");
+    run_verify(f->model, f->common.json);
+  });
 }
 
 }  // namespace fettle::cli

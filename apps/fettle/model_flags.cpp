@@ -14,6 +14,10 @@ void add_model(Command& c, ModelFlags& f) {
            "activations in products with quantised weights: a16 exact enough to ignore, "
            "a8 faster (default a16)")
       .choices({"a16", "a8"});
+  c.option("--residency", &f.residency, "FORM",
+           "how bf16 weights stay in memory, same results: auto (fx3 for df11 and fx3 checkpoints, else as stored), "
+           "bf16, fx3 (default auto)")
+      .choices({"auto", "bf16", "fx3"});
   c.toggle("--strict", &f.strict, "refuse tensors that the architecture does not have");
 }
 
@@ -35,6 +39,9 @@ std::shared_ptr<const engine::Llm> load_model(const ModelFlags& f, ThreadPool& p
   engine::Llm::Options options;
   options.load.activations = f.activations == "a8" ? kernels::ActMode::kA8 : kernels::ActMode::kA16;
   options.load.strict = f.strict;
+  options.load.residency = f.residency == "fx3"    ? models::Residency::kFx3
+                           : f.residency == "bf16" ? models::Residency::kBf16
+                                                   : models::Residency::kAuto;
   if (f.context != 0)
     options.load.context = static_cast<int64_t>(in_range("--ctx-size", f.context, 1, int64_t{1} << 30));
   options.generation_config = !f.no_generation_config;

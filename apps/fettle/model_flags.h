@@ -13,7 +13,7 @@ namespace fettle::cli {
 
 // How a model is loaded and how much context it gets.
 struct ModelFlags {
-  std::string model, activations = "a16", kv_type = "bf16";
+  std::string model, activations = "a16", kv_type = "bf16", residency = "auto";
   int64_t context = 0, batch = 512;
   bool strict = false, no_generation_config = false;
 };

@@ -11,6 +11,7 @@
 #include "io/checkpoint_writer.h"
 #include "models/gguf_names.h"
 #include "tensor/convert.h"
+#include "tensor/formats/fx3.h"
 
 namespace fettle::compress {
 namespace {
@@ -94,6 +95,7 @@ class HfExport {
   Format matrix_format(const Part& p) {
     if (type_) return *type_;
     const Format stored = read_packed(p).format;
+    if (stored == Format::kFx3) return Format::kBF16;  // lossless both ways
     if (!is_dense(stored))
       fail(ErrorCode::kInput, "{}: \"{}\" is stored as {}; a directory of plain weights needs --type bf16, f16 or f32",
            source_.place(), p.tensor.name, format_info(stored).name);
@@ -151,9 +153,11 @@ class HfExport {
       return out;
     }
     const PackedWeight w = read_packed(p);
-    const bool same = w.format == p.format;
+    const bool lossless = w.format == Format::kFx3 && p.format == Format::kBF16;
+    const bool same = lossless || w.format == p.format;
     report_.tensors.push_back({p.name, std::string(format_info(w.format).name), std::string(format_info(p.format).name),
                                same || p.format == Format::kF32});
+    if (lossless) return formats::fx3_to_bf16(w, &pool_);
     if (same) return w.codes;
     const std::vector<float> values = decode_parallel(w, pool_);
     source_.release(p.tensor.name);
@@ -173,6 +177,7 @@ class HfExport {
     copy_side_files(from_, dir.path());
     Json config = io::read_config(from_);
     config.erase("quantization_config");
+    config.erase("dfloat11_config");
     config[config.find("dtype") != nullptr ? "dtype" : "torch_dtype"] = dtype == DType::kBF16  ? "bfloat16"
                                                                         : dtype == DType::kF16 ? "float16"
                                                                                                : "float32";

@@ -85,7 +85,9 @@ void replace_once(std::string& text, std::string_view from, std::string_view to)
   if (const size_t at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
 }
 
-const io::TensorEntry* find_prefixed(const io::TensorSource& source, const std::string& name) {
+}  // namespace
+
+const io::TensorEntry* find_model_tensor(const io::TensorSource& source, const std::string& name) {
   if (const io::TensorEntry* e = source.find(name)) return e;
   if (const io::TensorEntry* e = source.find("language_model." + name)) return e;
   std::string nested = name;
@@ -97,8 +99,10 @@ const io::TensorEntry* find_prefixed(const io::TensorSource& source, const std::
   return nullptr;
 }
 
+namespace {
+
 void require_tensor(const io::TensorSource& source, const std::string& name, const std::vector<int64_t>& shape) {
-  const io::TensorEntry* entry = find_prefixed(source, name);
+  const io::TensorEntry* entry = find_model_tensor(source, name);
   if (entry == nullptr)
     fail(ErrorCode::kInput, "{}: tensor \"{}\" {} is missing, config.json asks for it", source.path(), name,
          io::shape_text(shape));

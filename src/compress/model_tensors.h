@@ -28,6 +28,9 @@ std::vector<ModelTensor> model_tensors(const models::ModelConfig& config);
 // The name a checkpoint of this family uses for a Llama-style tensor name (Mixtral calls its experts w1, w2, w3).
 std::string published_name(const models::ModelConfig& config, const std::string& name);
 
+// The tensor of that published name, also behind the prefixes of multimodal wrappers; nullptr when absent.
+const io::TensorEntry* find_model_tensor(const io::TensorSource& source, const std::string& name);
+
 // Throws kInput unless every tensor the config asks for is there with the shape it implies; quantised checkpoints are
 // checked when their parts are read. Names may carry the prefixes of multimodal wrappers.
 void require_expected_tensors(const io::TensorSource& source, const models::ModelConfig& config);

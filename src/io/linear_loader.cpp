@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "io/df11_layout.h"
 #include "io/linear_parts.h"
 #include "tensor/convert.h"
 #include "tensor/formats/gguf_blocks.h"
@@ -41,6 +42,11 @@ constexpr std::string_view kSuffixes[] = {
     ".weight.quant_state.bitsandbytes__nf4",
     ".SCB",
     ".weight_format",
+    ".fx3_codes",
+    ".fx3_bases",
+    ".fx3_escapes",
+    ".fx3_escape_starts",
+    ".fx3_shape",
     ".scale",
     "_blocks",
     "_scales",
@@ -113,6 +119,10 @@ bool has_quantised(const Parts& parts, const QuantConfig& config) {
       return parts.has(".SCB") || parts.has(".weight.absmax");
     case QuantMethod::kCompressedTensors:
       return config.scheme_for(parts.module()) != nullptr;
+    case QuantMethod::kFx3:
+      return parts.has(".fx3_codes");
+    case QuantMethod::kDf11:
+      return find_df11(parts.source(), config, parts.module()).has_value();
     case QuantMethod::kMxfp4:
     case QuantMethod::kNone:
       return false;
@@ -142,6 +152,10 @@ PackedWeight read_stored(const Parts& parts, const QuantConfig& config, int64_t 
       return read_fp8(parts, config.scheme(), rows, cols);
     case QuantMethod::kBitsAndBytes:
       return read_bitsandbytes(parts, config.scheme(), rows, cols);
+    case QuantMethod::kFx3:
+      return read_fx3(parts, rows, cols);
+    case QuantMethod::kDf11:
+      return read_df11(parts.source(), *find_df11(parts.source(), config, parts.module()), rows, cols, pool);
     case QuantMethod::kMxfp4:
     case QuantMethod::kNone:
       break;
@@ -243,6 +257,21 @@ std::vector<std::string> linear_tensor_names(const TensorSource& source, const s
   for (const std::string_view suffix : kSuffixes)
     if (std::string name = module + std::string(suffix); source.has(name)) names.push_back(std::move(name));
   return names;
+}
+
+std::vector<std::string> linear_tensor_names(const TensorSource& source, const QuantConfig& config,
+                                             const std::string& module) {
+  std::vector<std::string> names = linear_tensor_names(source, module);
+  if (const auto place = find_df11(source, config, module))
+    for (std::string& name : df11_tensor_names(source, place->unit)) names.push_back(std::move(name));
+  return names;
+}
+
+void release_linear(const TensorSource& source, const QuantConfig& config, const std::string& module) {
+  release_linear(source, module);
+  // The other matrices of the unit still need its bytes; upstream's order is the order of loading.
+  if (const auto place = find_df11(source, config, module); place && place->index + 1 == place->count)
+    for (const std::string& name : df11_tensor_names(source, place->unit)) source.release(name);
 }
 
 void release_linear(const TensorSource& source, const std::string& module) {

@@ -46,7 +46,12 @@ std::vector<float> unrotate(const PackedWeight& rotated, const Tensor& rotation)
 // Names of all tensors that make up the module in this checkpoint (weight, scales, zero points, input scales, ...), for
 // accounting and for finding what nobody asked for.
 std::vector<std::string> linear_tensor_names(const TensorSource& source, const std::string& module);
+// The same with the tensors of the DFloat11 unit that holds the module.
+std::vector<std::string> linear_tensor_names(const TensorSource& source, const QuantConfig& config,
+                                             const std::string& module);
 // Drops their pages from memory once the weight has been repacked.
 void release_linear(const TensorSource& source, const std::string& module);
+// The same; a DFloat11 unit goes with the last of its matrices.
+void release_linear(const TensorSource& source, const QuantConfig& config, const std::string& module);
 
 }  // namespace fettle::io

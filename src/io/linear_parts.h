@@ -80,6 +80,7 @@ PackedWeight read_modelopt(const Parts& parts, const WeightScheme& scheme, int64
 PackedWeight read_awq(const Parts& parts, const WeightScheme& scheme, int64_t rows, int64_t cols);
 PackedWeight read_gptq(const Parts& parts, const WeightScheme& scheme, bool v2, int64_t rows, int64_t cols);
 PackedWeight read_fp8(const Parts& parts, const WeightScheme& scheme, int64_t rows, int64_t cols);
+PackedWeight read_fx3(const Parts& parts, int64_t rows, int64_t cols);
 PackedWeight read_bitsandbytes(const Parts& parts, const WeightScheme& scheme, int64_t rows, int64_t cols);
 
 }  // namespace fettle::io

@@ -17,8 +17,10 @@ constexpr MethodName kMethods[] = {
     {"awq", QuantMethod::kAwq},
     {"bitsandbytes", QuantMethod::kBitsAndBytes},
     {"compressed-tensors", QuantMethod::kCompressedTensors},
+    {"dfloat11", QuantMethod::kDf11},
     {"fp8", QuantMethod::kFp8},
     {"fp_quant", QuantMethod::kFpQuant},
+    {"fx3", QuantMethod::kFx3},
     {"gptq", QuantMethod::kGptq},
     {"modelopt", QuantMethod::kModelOpt},
     {"mxfp4", QuantMethod::kMxfp4},
@@ -86,12 +88,19 @@ class QuantConfigParser {
       case QuantMethod::kBitsAndBytes:
         bitsandbytes();
         break;
+      case QuantMethod::kFx3:
+        section_.at("version").integer(1, 1);
+        out_.scheme_ = {"fx3", 16, true};
+        break;
+      case QuantMethod::kDf11:
+        section_.get("quant_method").fail_here("DFloat11 models carry a dfloat11_config section instead");
       case QuantMethod::kNone:
         break;
     }
     return std::move(out_);
   }
 
+  QuantConfig parse_dfloat11();
   QuantConfig parse_modelopt_file() {
     out_.method_ = QuantMethod::kModelOpt;
     modelopt(section_.at("quantization"));
@@ -297,8 +306,32 @@ void QuantConfigParser::bitsandbytes() {
   out_.scheme_ = {"nf4", 4, true, true, ScaleStrategy::kGroup, 64};
 }
 
+// Constants that the stream layout depends on are upstream's only values; they are checked, not assumed.
+QuantConfig QuantConfigParser::parse_dfloat11() {
+  out_.method_ = QuantMethod::kDf11;
+  const JsonReader threads = section_.at("threads_per_block");
+  if (threads.array().size() != 1 || threads.at(0).integer() != 512) threads.fail_expected("[512]");
+  if (section_.at("bytes_per_thread").integer() != 8) section_.at("bytes_per_thread").fail_expected("8");
+  const JsonReader patterns = section_.at("pattern_dict");
+  for (const auto& [regex, value] : patterns.object()) {
+    const JsonReader list = patterns.get(regex);
+    Df11Pattern pattern{{"re:(?:" + regex + ")\\z", fmt::format("{}: {}", patterns.source(), patterns.path())}, {}};
+    for (size_t i = 0; i < list.array().size(); ++i) {
+      pattern.modules.push_back(list.at(i).string());
+      if (pattern.modules.back().empty()) list.at(i).fail_expected("a module path");
+    }
+    out_.df11_patterns_.push_back(std::move(pattern));
+  }
+  out_.scheme_ = {"df11", 16, true};
+  return std::move(out_);
+}
+
 QuantConfig QuantConfig::parse(const Json& config, const std::string& source) {
   const JsonReader root(config, source);
+  if (const JsonReader lossless = root.get("dfloat11_config"); !lossless.is_null()) {
+    lossless.object();
+    return QuantConfigParser(lossless).parse_dfloat11();
+  }
   JsonReader section = root.get("quantization_config");
   if (section.is_null()) section = root.get("compression_config");
   if (section.is_null() && root.has("text_config")) section = root.get("text_config").get("quantization_config");

@@ -22,6 +22,8 @@ enum class QuantMethod : uint8_t {
   kMxfp4,              // gpt-oss: experts as *_blocks and *_scales
   kFp8,                // DeepSeek style: F8_E4M3 with weight_scale_inv blocks
   kBitsAndBytes,       // NF4 and LLM.int8()
+  kDf11,               // LeanModels/DFloat11: lossless BF16, a section of its own (dfloat11_config)
+  kFx3,                // ours: lossless BF16 (docs/formats.md)
 };
 std::string_view quant_method_name(QuantMethod method);
 
@@ -36,6 +38,12 @@ struct WeightScheme {
   ScaleStrategy strategy = ScaleStrategy::kChannel;
   int64_t group_size = 0;                      // kGroup, kTensorGroup
   int64_t block_rows = 128, block_cols = 128;  // kBlock
+};
+
+// A line of dfloat11_config's pattern_dict.
+struct Df11Pattern {
+  NamePattern unit;                  // matches the whole module path of a unit
+  std::vector<std::string> modules;  // its matrices in order, relative to it; empty: the unit itself is the matrix
 };
 
 // The quantisation_config of a model, checked.
@@ -53,6 +61,7 @@ class QuantConfig {
 
   // Method-wide values; meaning depends on the method.
   const WeightScheme& scheme() const { return scheme_; }
+  const std::vector<Df11Pattern>& df11_patterns() const { return df11_patterns_; }
   bool gptq_v2() const { return gptq_v2_; }                             // zero points stored as they are
   int64_t hadamard_group_size() const { return hadamard_group_size_; }  // FP-Quant; 0 = no rotation
 
@@ -66,6 +75,7 @@ class QuantConfig {
   WeightScheme scheme_;
   std::vector<Rule> rules_;
   std::vector<NamePattern> ignore_;
+  std::vector<Df11Pattern> df11_patterns_;
   bool gptq_v2_ = false;
   int64_t hadamard_group_size_ = 0;
 };

@@ -1,7 +1,9 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "kernels/fx3_kernels.h"
 #include "kernels/prepared.h"
+#include "tensor/formats/codecs.h"
 
 // Embedding lookups: single rows back in the canonical layout, decoded by the format's own reference.
 namespace fettle::kernels {
@@ -75,6 +77,18 @@ void decode_rows(const PreparedWeight& w, std::span<const int32_t> rows, MatView
   check_rows(w.rows(), w.cols(), rows, out);
   if (rows.empty()) return;
   const PreparedData& p = w.data();
+  if (p.layout == Layout::kFx3) {
+    const auto cols = static_cast<size_t>(p.cols);
+    std::vector<uint16_t> bits(formats::fx3_tiles(cols) * formats::kFx3Tile + kFx3OutSlack);
+    const Fx3Kernel& kernel = fx3_kernel(active_isa());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto row = static_cast<size_t>(rows[i]);
+      kernel.decode(fx3_tiles_of(p, row), formats::fx3_tiles(cols), fx3_base_of(p, row), fx3_escapes_of(p, row),
+                    bits.data());
+      for (size_t k = 0; k < cols; ++k) out.row(i)[k] = formats::bf16_to_f32(bits[k]);
+    }
+    return;
+  }
   if (p.layout == Layout::kDense) return decode_rows(dense_weight(p.dense), rows, out);
   for (size_t i = 0; i < rows.size(); ++i) decode_row(packed_row(p, static_cast<size_t>(rows[i])), 0, out.row_span(i));
 }

@@ -78,7 +78,7 @@ void matmul_with(const KernelSet& kernels, MatView<const float> x, std::span<con
 void matmul_many(MatView<const float> x, std::span<const PreparedWeight* const> ws, ActMode mode, ThreadPool& pool,
                  MatmulScratch& scratch, std::span<const MatView<float>> ys, Store store) {
   const Isa isa = active_isa();
-  matmul_with({quant_kernels(isa), dense_kernels(isa)}, x, ws, mode, pool, scratch, ys, store);
+  matmul_with({quant_kernels(isa), dense_kernels(isa), &fx3_kernel(isa)}, x, ws, mode, pool, scratch, ys, store);
 }
 
 void matmul(MatView<const float> x, const PreparedWeight& w, ActMode mode, ThreadPool& pool, MatmulScratch& scratch,

@@ -10,6 +10,7 @@
 #include "kernels/matmul_driver.h"
 #include "kernels/matmul_test_util.h"
 #include "kernels/roofline.h"
+#include "tensor/formats/fx3.h"
 
 // matmul/<format>/<mode>/<N>x<K>/M<m>: the weights of one run are cycled through a set larger than the last-level
 // cache, so that M=1 reads memory. `read_fraction` = weight bytes per second over the measured read bandwidth,
@@ -44,10 +45,24 @@ struct Shape {
 // Enough copies of one prepared weight to exceed `kSetBytes`.
 struct WeightSet {
   std::vector<PreparedWeight> weights;
+  // FX3 escapes depend on the values: gaussian, and the same for the BF16 weights it is compared with.
+  static PackedWeight make(const test::WeightCase& c) {
+    if (c.format != Format::kFx3 && c.format != Format::kBF16) return test::random_weight(c, 1);
+    Random r(1);
+    Tensor t = Tensor::empty(DType::kBF16, {c.rows, c.cols});
+    for (int64_t i = 0; i < t.numel(); ++i) t.mutable_data<uint16_t>()[i] = formats::f32_to_bf16(0.02f * r.normal());
+    return c.format == Format::kFx3 ? formats::fx3_from_bf16(t, &pool()) : dense_weight(t);
+  }
   explicit WeightSet(const test::WeightCase& c) {
     constexpr size_t kSetBytes = size_t{160} << 20;
-    const PackedWeight w = test::random_weight(c, 1);
+    const PackedWeight w = make(c);
     do {
+      if (c.format == Format::kFx3) {
+        PackedWeight copy = w;
+        copy.codes = w.codes.copy();
+        weights.push_back(prepare(copy, pool()));
+        continue;
+      }
       // Dense weights are not copied by prepare.
       weights.push_back(
           prepare(format_info(c.format).kind == CodeKind::kDense ? dense_weight(w.codes.copy()) : w, pool()));
@@ -58,8 +73,9 @@ struct WeightSet {
 double peak_of(Format format, ActMode mode) {
   const Roofline& r = roofline();
   const CodeKind kind = format_info(format).kind;
-  if (kind == CodeKind::kDense)
-    return format == Format::kBF16 && dense_kernels(active_isa()).act_form(DType::kBF16) == DenseForm::kBF16
+  if (kind == CodeKind::kDense || kind == CodeKind::kBF16Planes)
+    return (format == Format::kBF16 || format == Format::kFx3) &&
+                   dense_kernels(active_isa()).act_form(DType::kBF16) == DenseForm::kBF16
                ? r.bf16_gflops
                : r.f32_gflops;
   if (kind == CodeKind::kE4M3) return r.f32_gflops;
@@ -100,33 +116,27 @@ void run(benchmark::State& state, const test::WeightCase& c, ActMode mode, size_
 
 void register_all() {
   using enum Format;
-  const Shape shapes[] = {{2048, 2048}, {2048, 8192}, {8192, 2048}, {32000, 2048}};
+  const Shape shapes[] = {{2048, 2048}, {2048, 8192}, {8192, 2048}, {8192, 8192}, {32000, 2048}};
   struct Row {
     const char* name;
     Format format;
     int64_t group;
     DType scale;
   };
-  const Row rows[] = {{"bf16", kBF16, 0, DType::kF32},
-                      {"f16", kF16, 0, DType::kF32},
-                      {"f32", kF32, 0, DType::kF32},
-                      {"int4_g64", kInt4, 64, DType::kBF16},
-                      {"int4_g128", kInt4, 128, DType::kBF16},
-                      {"nf4_g64", kNF4, 64, DType::kBF16},
-                      {"mxfp4", kMxfp4, 32, DType::kF32},
-                      {"nvfp4", kNvfp4, 16, DType::kF32},
-                      {"q4_0", kQ4_0, 32, DType::kF16},
-                      {"q4_k", kQ4_K, 32, DType::kF16},
-                      {"q6_k", kQ6_K, 16, DType::kF16},
-                      {"q8_0", kQ8_0, 32, DType::kF16},
-                      {"int8_channel", kInt8, 0, DType::kBF16},
+  const Row rows[] = {{"bf16", kBF16, 0, DType::kF32},       {"fx3", kFx3, 0, DType::kF32},
+                      {"f16", kF16, 0, DType::kF32},         {"f32", kF32, 0, DType::kF32},
+                      {"int4_g64", kInt4, 64, DType::kBF16}, {"int4_g128", kInt4, 128, DType::kBF16},
+                      {"nf4_g64", kNF4, 64, DType::kBF16},   {"mxfp4", kMxfp4, 32, DType::kF32},
+                      {"nvfp4", kNvfp4, 16, DType::kF32},    {"q4_0", kQ4_0, 32, DType::kF16},
+                      {"q4_k", kQ4_K, 32, DType::kF16},      {"q6_k", kQ6_K, 16, DType::kF16},
+                      {"q8_0", kQ8_0, 32, DType::kF16},      {"int8_channel", kInt8, 0, DType::kBF16},
                       {"fp8_channel", kFp8, 0, DType::kF32}};
   for (const Row& row : rows)
     for (const Shape& shape : shapes)
       for (const size_t m : {1, 4, 16, 256, 512})
         for (const ActMode mode : {ActMode::kA16, ActMode::kA8}) {
           const CodeKind kind = format_info(row.format).kind;
-          const bool float_acts = kind == CodeKind::kDense || kind == CodeKind::kE4M3;
+          const bool float_acts = kind == CodeKind::kDense || kind == CodeKind::kE4M3 || kind == CodeKind::kBF16Planes;
           if (float_acts && mode == ActMode::kA8) continue;
           const test::WeightCase c{row.format, shape.n, shape.k, row.group == 0 ? shape.k : row.group, row.scale};
           const std::string name = std::string("matmul/") + row.name + (mode == ActMode::kA8 ? "/a8/" : "/a16/") +

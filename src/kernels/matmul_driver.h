@@ -4,6 +4,7 @@
 
 #include "base/aligned.h"
 #include "kernels/dense_kernels.h"
+#include "kernels/fx3_kernels.h"
 #include "kernels/matmul.h"
 #include "kernels/quant_kernels.h"
 
@@ -13,6 +14,7 @@ namespace fettle::kernels {
 struct KernelSet {
   const QuantKernels& quant;
   const DenseKernels& dense;
+  const Fx3Kernel* fx3 = nullptr;  // nullptr: the best of the active level
 };
 
 // Converted activations of one call, in the form one kind of weight needs.
@@ -57,6 +59,7 @@ void convert_activations(const KernelSet& kernels, MatView<const float> x, Threa
 void run_item(const KernelSet& kernels, const Job& job, size_t item);
 void run_quant_item(const QuantKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
 void run_fp8_item(const QuantKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
+void run_fx3_item(const KernelSet& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
 void run_dense_item(const DenseKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
 
 void matmul_with(const KernelSet& kernels, MatView<const float> x, std::span<const PreparedWeight* const> ws,

@@ -15,6 +15,7 @@
 #include "kernels/matmul_driver.h"
 #include "kernels/matmul_test_util.h"
 #include "kernels/quant_kernels.h"
+#include "tensor/formats/fx3.h"
 
 #if __has_include(<simde/x86/avx512.h>)
 namespace fettle::kernels {
@@ -44,6 +45,11 @@ namespace emulated_bf16 {
 #include "kernels/x86/dense_body_inl.h"
 #undef FETTLE_BF16_DOT
 }  // namespace emulated_bf16
+
+namespace emulated_fx3 {
+#include "kernels/x86/fx3_body_avx512.h"
+}  // namespace emulated_fx3
+const Fx3Kernel kFx3{"avx512_vbmi2", Isa::kAvx512, &emulated_fx3::fx3_decode};
 
 const QuantKernels kAvx512{"avx512",
                            Isa::kAvx512,
@@ -102,6 +108,33 @@ TEST(EmulatedAvx512, IntegerFormatsHaveTheBitsOfTheScalarLevel) {
         EXPECT_EQ(bits(run({kVnni, kDense}, w, x, m, mode)), want) << test::describe(c) << " vnni m=" << m;
       }
     }
+  }
+}
+
+// Exponents of all kinds: windows, escapes on both sides, zeros, infinities.
+Tensor mixed_weights(int64_t rows, int64_t cols, uint64_t seed) {
+  Random r(seed);
+  Tensor t = Tensor::empty(DType::kBF16, {rows, cols});
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    const uint16_t any = static_cast<uint16_t>(r.below(0x7F80) | r.below(2) << 15);
+    t.mutable_data<uint16_t>()[i] = r.below(12) == 0 ? any : formats::f32_to_bf16(0.02f * r.normal());
+  }
+  return t;
+}
+
+TEST(EmulatedAvx512, Fx3HasTheBitsOfDenseWeights) {
+  ThreadPool pool(1);
+  for (const int64_t cols : {1, 63, 64, 100, 1024, 1100, 5000}) {
+    const Tensor dense = mixed_weights(11, cols, 4);
+    const PreparedWeight plain = prepare(dense_weight(dense), pool);
+    const PreparedWeight packed = prepare(formats::fx3_from_bf16(dense, nullptr), pool);
+    for (const DenseKernels* kernels : {&kDense, &kBf16})
+      for (const size_t m : {1, 3, 9}) {
+        const std::vector<float> x = test::random_input(m, static_cast<size_t>(cols), 5);
+        const KernelSet set{scalar_quant_kernels(), *kernels, &kFx3};
+        EXPECT_EQ(bits(run(set, packed, x, m, ActMode::kA16)), bits(run(set, plain, x, m, ActMode::kA16)))
+            << kernels->name << " cols=" << cols << " m=" << m;
+      }
   }
 }
 

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "kernels/prepared.h"
 #include "tensor/formats/codecs.h"
+#include "tensor/formats/fx3.h"
 
 // From the canonical PackedWeight to the 16-row blocks of src/kernels/README.md.
 namespace fettle::kernels {
@@ -324,6 +325,16 @@ PreparedWeight prepare(const PackedWeight& w, ThreadPool& pool) {
     p->dense = w.codes;
     return PreparedWeight(std::move(p));
   }
+  if (info.kind == CodeKind::kBF16Planes) {
+    p->layout = Layout::kFx3;
+    p->fx3 = w;
+    const size_t n = w.escapes.nbytes();
+    p->fx3_escapes.resize(n + formats::kFx3EscapeSlack);
+    if (n > 0) std::memcpy(p->fx3_escapes.data(), w.escapes.bytes().data(), n);
+    std::memset(p->fx3_escapes.data() + n, 0, formats::kFx3EscapeSlack);
+    p->fx3.escapes = Tensor();
+    return PreparedWeight(std::move(p));
+  }
   p->layout = info.kind == CodeKind::kE4M3 ? Layout::kFp8 : Layout::kQuant;
   p->group_size = w.group_size;
   p->code_dtype = w.codes.dtype();
@@ -341,13 +352,16 @@ PreparedWeight prepare(const PackedWeight& w, ThreadPool& pool) {
 int64_t PreparedWeight::rows() const { return data_ ? data_->rows : 0; }
 int64_t PreparedWeight::cols() const { return data_ ? data_->cols : 0; }
 Format PreparedWeight::format() const { return data_ ? data_->format : Format::kF32; }
-bool PreparedWeight::zero_copy() const { return data_ && data_->layout == Layout::kDense; }
+bool PreparedWeight::zero_copy() const {
+  if (!data_) return false;
+  return data_->layout == Layout::kDense || (data_->layout == Layout::kFx3 && !data_->fx3.codes.owned());
+}
 
 size_t PreparedWeight::bytes() const {
   if (!data_) return 0;
   const PreparedData& p = *data_;
-  return p.dense.nbytes() + p.codes.size() + p.scales.values.size() + p.scales.supers.size() + p.mins.values.size() +
-         p.mins.supers.size() + p.zero_points.size();
+  return p.dense.nbytes() + p.fx3.bytes() + p.fx3_escapes.size() + p.codes.size() + p.scales.values.size() +
+         p.scales.supers.size() + p.mins.values.size() + p.mins.supers.size() + p.zero_points.size();
 }
 
 }  // namespace fettle::kernels

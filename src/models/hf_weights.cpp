@@ -65,12 +65,15 @@ class HfWeights final : public WeightSource {
   }
 
   bool norms_have_one_added() const override { return false; }
-  void release(const std::string& module) override { io::release_linear(*source_, file_name(module)); }
+  void release(const std::string& module) override { io::release_linear(*source_, quant_, file_name(module)); }
   std::vector<std::string> unused() const override {
     std::vector<std::string> out;
     for (const io::TensorEntry* entry : source_->entries())
       if (!used_.contains(entry->name) && !ignorable(entry->name)) out.push_back(entry->name);
     return out;
+  }
+  bool lossless_packed() const override {
+    return quant_.method() == io::QuantMethod::kDf11 || quant_.method() == io::QuantMethod::kFx3;
   }
   std::string place() const override { return source_->path(); }
 
@@ -89,10 +92,10 @@ class HfWeights final : public WeightSource {
     return out;
   }
 
-  bool has_linear(const std::string& name) const { return !io::linear_tensor_names(*source_, name).empty(); }
+  bool has_linear(const std::string& name) const { return !io::linear_tensor_names(*source_, quant_, name).empty(); }
 
   void mark_used(const std::string& name) {
-    for (std::string& part : io::linear_tensor_names(*source_, name)) used_.insert(std::move(part));
+    for (std::string& part : io::linear_tensor_names(*source_, quant_, name)) used_.insert(std::move(part));
   }
 
   // Buffers old exporters stored, and scales that matter to other runtimes only.

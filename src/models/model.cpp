@@ -11,6 +11,7 @@
 #include "models/layers.h"
 #include "models/rope.h"
 #include "models/weight_source.h"
+#include "tensor/formats/fx3.h"
 
 namespace fettle::models {
 
@@ -75,6 +76,7 @@ class Builder {
   DecoderLayer layer(int index, int cache_layer);
 
  private:
+  PackedWeight resident(PackedWeight w);
   kernels::PreparedWeight prepare(PackedWeight packed, const std::string& name);
   Linear linear(const std::string& module, int64_t rows, int64_t cols, bool bias);
   RmsNorm norm(const std::string& tensor, int64_t n);
@@ -89,11 +91,24 @@ class Builder {
   const ModelConfig& config_;
 };
 
+// BF16 weights in the form they stay in memory.
+PackedWeight Builder::resident(PackedWeight w) {
+  const bool pack =
+      options_.residency == Residency::kFx3 || (options_.residency == Residency::kAuto && source_.lossless_packed());
+  if (w.format == Format::kBF16 && pack) {
+    PackedWeight packed = formats::fx3_from_bf16(w.codes, &pool_);
+    return packed.bytes() < w.bytes() ? packed : w;
+  }
+  if (w.format == Format::kFx3 && options_.residency == Residency::kBf16)
+    return dense_weight(formats::fx3_to_bf16(w, &pool_));
+  return w;
+}
+
 kernels::PreparedWeight Builder::prepare(PackedWeight packed, const std::string& name) {
   model_.tensors_.push_back(
       {name, std::string(format_info(packed.format).name), {packed.rows, packed.cols}, packed.bytes()});
   model_.parameters_ += packed.rows * packed.cols;
-  kernels::PreparedWeight prepared = kernels::prepare(packed, pool_);
+  kernels::PreparedWeight prepared = kernels::prepare(resident(std::move(packed)), pool_);
   model_.weight_bytes_ += prepared.bytes();
   return prepared;
 }

@@ -36,6 +36,8 @@ class WeightSource {
   virtual void release(const std::string& module) = 0;
   // Names of tensors in the checkpoint that nothing read.
   virtual std::vector<std::string> unused() const = 0;
+  // True when BF16 matrices are stored losslessly packed.
+  virtual bool lossless_packed() const { return false; }
   virtual std::string place() const = 0;  // file or directory named in errors
 };
 

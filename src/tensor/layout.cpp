@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "tensor/formats/fx3.h"
 
 namespace fettle {
 namespace {
@@ -88,6 +89,11 @@ void check_packed(const PackedWeight& w) {
   if (w.rows < 0 || w.cols < 0) fail(ErrorCode::kInternal, "packed weight: negative shape {} x {}", w.rows, w.cols);
   const FormatInfo& info = format_info(w.format);
   const Layout* layout = find_layout(w.format);
+  if (w.format == Format::kFx3) {
+    if (const std::string problem = formats::fx3_problem(w, false); !problem.empty())
+      fail(ErrorCode::kInternal, "packed weight: fx3: {}", problem);
+    return;
+  }
   if (layout == nullptr) {
     const DType type = w.format == Format::kF32 ? DType::kF32 : w.format == Format::kF16 ? DType::kF16 : DType::kBF16;
     check_part("codes", w.codes, w.rows, w.cols, std::array{type});

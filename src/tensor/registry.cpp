@@ -3,6 +3,7 @@
 #include "tensor/formats/codecs.h"
 #include "tensor/formats/dense.h"
 #include "tensor/formats/fp8.h"
+#include "tensor/formats/fx3.h"
 #include "tensor/formats/gguf_blocks.h"
 #include "tensor/formats/int.h"
 #include "tensor/formats/mx.h"
@@ -77,6 +78,8 @@ constexpr FormatInfo kFormats[] = {
                              kIQ4NL, 32, 4.5),
     row<gguf<ggml::kQ1_0>>(F::kQ1_0, "q1_0", "GGUF Q1_0: signs per 128", 4, K::kOffset, 1, nullptr, 128, 1.125),
     row<gguf<ggml::kQ2_0>>(F::kQ2_0, "q2_0", "GGUF Q2_0: -1, 0, 1, 2 per 64", 4, K::kOffset, 1, nullptr, 64, 2.25),
+    row<formats::encode_fx3>(F::kFx3, "fx3", "lossless bf16: 3-bit exponent codes with escapes, for fast decoding", 16,
+                             K::kBF16Planes, 0, nullptr, 0, 0),
 };
 
 }  // namespace

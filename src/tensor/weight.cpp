@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "tensor/convert.h"
 #include "tensor/formats/codecs.h"
+#include "tensor/formats/fx3.h"
 #include "tensor/layout.h"
 
 namespace fettle {
@@ -75,7 +76,7 @@ void code_values(const PackedWeight& w, const FormatInfo& info, int64_t row, siz
 
 size_t PackedWeight::bytes() const {
   return codes.nbytes() + scales.nbytes() + zero_points.nbytes() + mins.nbytes() + super_scales.nbytes() +
-         super_mins.nbytes();
+         super_mins.nbytes() + exponent_bases.nbytes() + escapes.nbytes() + escape_starts.nbytes();
 }
 
 double PackedWeight::bits_per_weight() const {
@@ -101,6 +102,12 @@ void decode_row(const PackedWeight& w, int64_t row, std::span<float> out) {
   if (info.kind == CodeKind::kDense) {
     const size_t stride = out.size() * dtype_bytes(w.codes.dtype());
     convert_to_f32(w.codes.dtype(), w.codes.bytes().data() + static_cast<size_t>(row) * stride, out);
+    return;
+  }
+  if (info.kind == CodeKind::kBF16Planes) {
+    std::vector<uint16_t> bits(out.size());
+    formats::fx3_decode_row_bits(w, row, bits);
+    for (size_t k = 0; k < out.size(); ++k) out[k] = formats::bf16_to_f32(bits[k]);
     return;
   }
   const RowParts parts(w, row);

@@ -36,15 +36,17 @@ enum class Format : uint8_t {
   kIQ4_NL,
   kQ1_0,
   kQ2_0,  // GGUF sign and ternary-plus-one blocks
+  kFx3,   // lossless BF16 at a fixed rate (tensor/formats/fx3.h)
 };
 
 // How one code becomes a number before scales are applied.
 enum class CodeKind : uint8_t {
-  kDense,    // codes are the values, in the tensor's dtype
-  kSigned8,  // int8
-  kOffset,   // unsigned code - code_offset (int4: 8; GGUF types as they define)
-  kTable16,  // 16-entry table (NF4, E2M1, IQ4_NL)
-  kE4M3,     // fp8
+  kDense,       // codes are the values, in the tensor's dtype
+  kSigned8,     // int8
+  kOffset,      // unsigned code - code_offset (int4: 8; GGUF types as they define)
+  kTable16,     // 16-entry table (NF4, E2M1, IQ4_NL)
+  kE4M3,        // fp8
+  kBF16Planes,  // FX3: exponents as bit planes, see tensor/formats/fx3.h
 };
 
 // A weight matrix [rows N, cols K] in one format, in the canonical layout every reader produces and every kernel
@@ -66,6 +68,10 @@ struct PackedWeight {
   Tensor super_scales;  // empty, or F16 [N, ceil(K/256)]
   Tensor super_mins;    // empty, or F16 [N, ceil(K/256)]
   float tensor_scale = 1.0f;
+  // FX3 only, whose codes are U8 [N, 88 * ceil(K/64)]:
+  Tensor exponent_bases;  // U8 [N]
+  Tensor escapes;         // U8 [E], exponents outside the rows' windows in order
+  Tensor escape_starts;   // U32 [N * ceil(K/4096) + 1], index of the first escape of every 4096 weights of a row
 
   int64_t groups() const { return group_size > 0 ? (cols + group_size - 1) / group_size : 0; }
   size_t bytes() const;            // exact, all parts, as held in memory

@@ -6,6 +6,8 @@
 
 #include "base/random.h"
 #include "base/thread_pool.h"
+#include "tensor/df11/unit.h"
+#include "tensor/formats/codecs.h"
 #include "tensor/formats/gguf_blocks.h"
 #include "tensor/weight.h"
 
@@ -63,7 +65,41 @@ void BM_Decode(benchmark::State& state, const FormatInfo& info) {
   state.SetItemsProcessed(state.iterations() * w.rows * w.cols);
 }
 
+// DFloat11 units of gaussian weights, two bytes per weight.
+std::vector<uint16_t> gauss_bf16() {
+  Random random(1);
+  std::vector<uint16_t> w(kRows * kCols);
+  for (uint16_t& u : w) u = f32_to_bf16(0.02f * random.normal());
+  return w;
+}
+
+void BM_Df11Encode(benchmark::State& state, df11::CodeMode mode) {
+  const std::vector<uint16_t> w = gauss_bf16();
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(w));
+  for (auto _ : state) benchmark::DoNotOptimize(df11::encode_unit({&bytes, 1}, mode, nullptr));
+  report(state, 2 * w.size());
+}
+
+void BM_Df11Decode(benchmark::State& state, df11::CodeMode mode) {
+  const std::vector<uint16_t> w = gauss_bf16();
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(w));
+  const df11::Encoded e = df11::encode_unit({&bytes, 1}, mode, nullptr);
+  const df11::Decoder decoder(e.unit.view(), "bench", "unit");
+  std::vector<uint16_t> out(w.size());
+  for (auto _ : state) {
+    decoder.decode(0, out.size(), out.data(), nullptr);
+    benchmark::ClobberMemory();
+  }
+  report(state, 2 * w.size());
+}
+
 void register_all() {
+  for (const auto& [name, mode] : {std::pair("upstream", df11::CodeMode::kUpstream), {"fast", df11::CodeMode::kFast}}) {
+    benchmark::RegisterBenchmark((std::string("df11_encode/") + name).c_str(), BM_Df11Encode, mode)
+        ->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark((std::string("df11_decode/") + name).c_str(), BM_Df11Decode, mode)
+        ->Unit(benchmark::kMillisecond);
+  }
   benchmark::RegisterBenchmark("memcpy", BM_Memcpy)->Unit(benchmark::kMillisecond);
   for (const GgufBlock& block : gguf_blocks())
     benchmark::RegisterBenchmark(("from_gguf/" + std::string(block.name)).c_str(), BM_FromBlocks, block)
