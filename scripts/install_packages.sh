@@ -18,6 +18,7 @@ packages=(
   libpcre2-dev              # pre-tokenizer regular expressions, with limits
   libsimde-dev              # runs the AVX-512 kernels under emulation in the tests
   libssl-dev                # SHA-256 of written files
+  libyaml-cpp-dev           # compression recipes
   ninja-build               # build driver
   nlohmann-json3-dev        # JSON parser, behind our depth and size limits
   pkg-config                # finds PCRE2

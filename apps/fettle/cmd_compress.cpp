@@ -5,6 +5,7 @@
 #include "compress/compress.h"
 #include "compress/method.h"
 #include "compress/pipeline/pipeline.h"
+#include "compress/recipe.h"
 #include "compress_lossless.h"
 #include "context.h"
 #include "eval/html_report.h"
@@ -13,40 +14,56 @@
 namespace fettle::cli {
 namespace {
 
+// Empty, 0 and -1 stand for flags that were not given: the recipe's value or the default holds.
 struct CompressFlags {
   Common common;
-  std::string model, out, method = "rtn", format = "int4", mx_scale = "even", scale_dtype = "bf16";
-  std::string code = "upstream", unit = "block";
-  std::vector<std::string> ignore;
+  std::string model, out, recipe, method, format, mx_scale, scale_dtype, code = "upstream", unit = "block";
+  std::vector<std::string> ignore, layer_formats;
   int64_t group_size = 0;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
-  std::string calib, search = "absmax", smooth, mem_limit, report;
-  int64_t samples = 128, seqlen = 2048, seed = 0, expert_tokens = 256;
-  double damping = -1, smooth_alpha = 0.5;
+  std::string calib, search, smooth, mem_limit, report, bpw_formats;
+  int64_t samples = -1, seqlen = -1, seed = -1, expert_tokens = -1;
+  double damping = -1, smooth_alpha = -1, target_bpw = 0;
   bool act_order = false, no_act_order = false, no_propagate = false, resume = false;
 };
 
-compress::GridSearch parse_search(std::string_view name) {
-  if (name == "mse") return compress::GridSearch::kMse;
-  if (name == "imatrix") return compress::GridSearch::kImatrix;
-  return name == "hessian" ? compress::GridSearch::kHessian : compress::GridSearch::kAbsMax;
+// "PATTERN=FORMAT" or "PATTERN=FORMAT:GROUP"; "dense" leaves the layers as they are.
+compress::LayerRule parse_layer_format(const std::string& text) {
+  const size_t at = text.rfind('=');
+  if (at == std::string::npos || at == 0)
+    fail(ErrorCode::kUsage, "--layer-format: expected NAME=FORMAT[:GROUP], found '{}'", printable(text));
+  compress::LayerRule rule{.targets = {text.substr(0, at)}};
+  std::string format = text.substr(at + 1);
+  if (format == "dense") {
+    rule.dense = true;
+    return rule;
+  }
+  if (const size_t colon = format.find(':'); colon != std::string::npos) {
+    const std::string group = format.substr(colon + 1);
+    int64_t value = 0;
+    const auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), value);
+    if (error != std::errc() || end != group.data() + group.size() || value < -1 || value == 0 || value > 1 << 20)
+      fail(ErrorCode::kUsage, "--layer-format: expected a group size behind ':', found '{}'", printable(text));
+    rule.group_size = value;
+    format.resize(colon);
+  }
+  rule.format = parse_format(format);
+  return rule;
 }
 
-compress::CompressOptions options_of(const CompressFlags& f) {
+void apply_format_flags(const CompressFlags& f, compress::CompressOptions* o) {
   if (f.symmetric && f.asymmetric) fail(ErrorCode::kUsage, "--sym and --asym exclude each other");
-  compress::CompressOptions o;
-  o.method = f.method;
-  o.format = parse_format(f.format);
+  if (!f.format.empty()) o->format = parse_format(f.format);
   if (f.group_size != 0 && f.group_size != -1) in_range("--group-size", f.group_size, 1, 1 << 20);
-  o.numbers.group_size = f.group_size;
-  o.numbers.symmetric = !f.asymmetric;
-  o.numbers.mx_scale = f.mx_scale == "floor" ? MxScale::kFloor : f.mx_scale == "ceil" ? MxScale::kCeil : MxScale::kEven;
-  o.numbers.scale_dtype = f.scale_dtype == "f32" ? DType::kF32 : f.scale_dtype == "f16" ? DType::kF16 : DType::kBF16;
-  o.search = parse_search(f.search);
-  o.ignore = f.ignore;
-  o.include_head = f.head;
-  o.overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
-  return o;
+  if (f.group_size != 0) o->numbers.group_size = f.group_size;
+  if (f.symmetric || f.asymmetric) o->numbers.symmetric = f.symmetric;
+  if (!f.mx_scale.empty()) o->numbers.mx_scale = compress::parse_mx_scale(f.mx_scale);
+  if (!f.scale_dtype.empty()) o->numbers.scale_dtype = compress::parse_scale_dtype(f.scale_dtype);
+  if (!f.search.empty()) o->search = compress::parse_search(f.search);
+  o->ignore.insert(o->ignore.end(), f.ignore.begin(), f.ignore.end());
+  for (const std::string& text : f.layer_formats) o->rules.push_back(parse_layer_format(text));
+  o->include_head = o->include_head || f.head;
+  o->overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
 }
 
 // "8G", "512M", "100000".
@@ -61,30 +78,59 @@ uint64_t parse_bytes(const std::string& text) {
   return value << shift;
 }
 
-compress::PipelineOptions pipeline_options(const CompressFlags& f, const compress::CompressOptions& base) {
+std::vector<Format> parse_formats(const std::string& list) {
+  std::vector<Format> out;
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    out.push_back(parse_format(list.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return out;
+}
+
+void apply_calibration_flags(const CompressFlags& f, compress::PipelineOptions* o) {
+  if (!f.calib.empty()) o->calibration.source = f.calib;
+  if (f.samples != -1) o->calibration.samples = static_cast<int64_t>(in_range("--samples", f.samples, 1, 1 << 20));
+  if (f.seqlen != -1) o->calibration.seqlen = static_cast<int64_t>(in_range("--seqlen", f.seqlen, 2, 1 << 20));
+  if (f.seed != -1) o->calibration.seed = f.seed;
+  if (f.expert_tokens != -1)
+    o->expert_tokens = static_cast<int64_t>(in_range("--expert-tokens", f.expert_tokens, 0, int64_t{1} << 40));
+}
+
+// Defaults, then the recipe, then flags.
+compress::PipelineOptions options_of(const CompressFlags& f) {
   if (f.act_order && f.no_act_order) fail(ErrorCode::kUsage, "--act-order and --no-act-order exclude each other");
   compress::PipelineOptions o;
-  o.compress = base;
-  o.calibration.source = f.calib;
-  o.calibration.samples = static_cast<int64_t>(in_range("--samples", f.samples, 1, 1 << 20));
-  o.calibration.seqlen = static_cast<int64_t>(in_range("--seqlen", f.seqlen, 2, 1 << 20));
-  o.calibration.seed = f.seed;
+  if (!f.recipe.empty()) o = compress::read_recipe(f.recipe, o);
+  if (!f.method.empty()) {
+    o.compress.method = f.method;
+    o.smoothing = compress::method_smoothing(f.method);
+  }
+  apply_format_flags(f, &o.compress);
+  apply_calibration_flags(f, &o);
+  if (!f.smooth.empty()) o.smoothing = compress::parse_smoothing(f.smooth);
+  if (f.smooth_alpha != -1) {
+    if (!(f.smooth_alpha >= 0 && f.smooth_alpha <= 1))
+      fail(ErrorCode::kUsage, "--smooth-alpha: expected a number from 0 to 1, found {}", f.smooth_alpha);
+    o.smooth_alpha = f.smooth_alpha;
+  }
   if (f.damping > 1e6 || (f.damping < 0 && f.damping != -1))
     fail(ErrorCode::kUsage, "--damping: expected a number from 0 to 1e6, found {}", f.damping);
-  o.damping = f.damping;
-  o.act_order = !f.no_act_order;
-  o.smoothing = f.smooth.empty()            ? compress::method_smoothing(f.method)
-                : f.smooth == "awq"         ? compress::Smoothing::kAwq
-                : f.smooth == "smoothquant" ? compress::Smoothing::kSmoothQuant
-                                            : compress::Smoothing::kNone;
-  if (!(f.smooth_alpha >= 0 && f.smooth_alpha <= 1))
-    fail(ErrorCode::kUsage, "--smooth-alpha: expected a number from 0 to 1, found {}", f.smooth_alpha);
-  o.smooth_alpha = f.smooth_alpha;
-  o.propagate = !f.no_propagate;
-  o.expert_tokens = static_cast<int64_t>(in_range("--expert-tokens", f.expert_tokens, 0, int64_t{1} << 40));
+  if (f.damping != -1) o.damping = f.damping;
+  if (f.act_order || f.no_act_order) o.act_order = f.act_order;
+  if (f.no_propagate) o.propagate = false;
+  if (!(f.target_bpw >= 0 && f.target_bpw <= 32))
+    fail(ErrorCode::kUsage, "--target-bpw: expected bits per weight up to 32, found {}", f.target_bpw);
+  if (f.target_bpw > 0) o.target_bpw = f.target_bpw;
+  if (!f.bpw_formats.empty()) o.bpw_formats = parse_formats(f.bpw_formats);
   o.resume = f.resume;
   o.mem_limit = parse_bytes(f.mem_limit);
   return o;
+}
+
+std::string format_word(const compress::PipelineOptions& o) {
+  return o.target_bpw > 0 ? fmt::format("mixed to {} bits per weight", o.target_bpw)
+                          : std::string(format_info(o.compress.format).name);
 }
 
 Json plan_json(const compress::CompressPlan& plan) {
@@ -111,12 +157,12 @@ std::string plan_text(const compress::CompressPlan& plan) {
       plan.model_bits_per_weight());
 }
 
-void dry_run(const CompressFlags& f, const compress::CompressOptions& options) {
-  const compress::CompressPlan plan = compress::plan_compression(f.model, options);
+void dry_run(const CompressFlags& f, const compress::PipelineOptions& options) {
+  const compress::CompressPlan plan = compress::plan_compression(f.model, options.compress);
   if (f.common.json) {
     Json out = plan_json(plan);
-    out["method"] = f.method;
-    out["format"] = f.format;
+    out["method"] = options.compress.method;
+    out["format"] = format_word(options);
     out["dry_run"] = true;
     print_json(out);
     return;
@@ -125,10 +171,10 @@ void dry_run(const CompressFlags& f, const compress::CompressOptions& options) {
                                       human_bytes(static_cast<double>(plan.bytes_after))));
 }
 
-Json report_json(const CompressFlags& f, const compress::CompressReport& r) {
+Json report_json(const CompressFlags& f, const compress::PipelineOptions& o, const compress::CompressReport& r) {
   Json out = Json::object();
-  out["method"] = f.method;
-  out["format"] = f.format;
+  out["method"] = o.compress.method;
+  out["format"] = format_word(o);
   out["group_size"] = r.plan.layers.front().stored.group_size;
   out["output"] = f.out;
   out["seconds"] = r.seconds;
@@ -176,8 +222,8 @@ void dry_run_pipeline(const CompressFlags& f, const compress::PipelineOptions& o
     Json out = plan_json(plan);
     const Json estimate = estimate_json(e);
     for (const auto& [key, value] : estimate.as_object()) out[key] = value;
-    out["method"] = f.method;
-    out["format"] = f.format;
+    out["method"] = options.compress.method;
+    out["format"] = format_word(options);
     out["dry_run"] = true;
     return print_json(out);
   }
@@ -188,10 +234,10 @@ void dry_run_pipeline(const CompressFlags& f, const compress::PipelineOptions& o
                     e.spilled ? " on disk" : "", human(e.disk)));
 }
 
-Json pipeline_json(const CompressFlags& f, const compress::PipelineReport& r) {
+Json pipeline_json(const CompressFlags& f, const compress::PipelineOptions& o, const compress::PipelineReport& r) {
   Json out = plan_json(r.plan);
-  out["method"] = f.method;
-  out["format"] = f.format;
+  out["method"] = o.compress.method;
+  out["format"] = format_word(o);
   out["output"] = f.out;
   out["seconds"] = r.seconds;
   out["calibration"] = r.calibration;
@@ -215,7 +261,7 @@ std::string pipeline_table(const compress::PipelineReport& r) {
 
 void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& options, ThreadPool& pool,
                   const CancelToken& cancel) {
-  if (f.calib.empty()) log_info("no --calib: the model writes its own calibration text");
+  if (options.calibration.source.empty()) log_info("no --calib: the model writes its own calibration text");
   std::unique_ptr<Progress> progress;
   const auto report = compress::run_pipeline(
       f.model, f.out, options, pool, &cancel, [&](size_t done, size_t total, const compress::RoundedLayer& layer) {
@@ -229,10 +275,11 @@ void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& optio
     for (const compress::RoundedLayer& l : report.layers) lines += l.json().dump() + "\n";
     write_file_atomic(f.report, lines);
   }
-  if (f.common.json) return print_json(pipeline_json(f, report));
+  if (f.common.json) return print_json(pipeline_json(f, options, report));
   if (f.common.verbose) print(pipeline_table(report) + "\n");
   print(
-      fmt::format("{}: {} {}, calibrated on {}\n", f.out, f.method, f.format, report.calibration) +
+      fmt::format("{}: {} {}, calibrated on {}\n", f.out, options.compress.method, format_word(options),
+                  report.calibration) +
       plan_text(report.plan) +
       fmt::format("relative squared error of the layer outputs: {:.3e} (rounding to nearest: {:.3e})\ntime: {:.2f} s\n",
                   report.mean_objective(), report.mean_rtn_objective(), report.seconds));
@@ -241,31 +288,30 @@ void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& optio
 void run_compress(const CompressFlags& f, const CancelToken& cancel) {
   if (is_lossless(f.method))
     return run_lossless({f.common, f.model, f.out, f.method, f.code, f.unit, f.overwrite, f.dry_run}, cancel);
-  const compress::CompressOptions options = options_of(f);
-  compress::find_method(f.method);
+  const compress::PipelineOptions options = options_of(f);
   const auto pool = start(f.common);
-  const bool calibrated = compress::is_calibrated(pipeline_options(f, options));
-  if (calibrated && f.dry_run) return dry_run_pipeline(f, pipeline_options(f, options));
-  if (f.dry_run) return dry_run(f, options);
+  const bool calibrated = compress::is_calibrated(options);
+  if (f.dry_run) return calibrated ? dry_run_pipeline(f, options) : dry_run(f, options);
   if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress: expected -o OUT (or --dry-run)");
-  if (calibrated) return run_pipeline(f, pipeline_options(f, options), *pool, cancel);
-  if (!f.calib.empty() || f.resume || !f.report.empty())
-    fail(ErrorCode::kUsage, "--calib, --resume and --report belong to calibrated methods, found method {}", f.method);
+  if (calibrated) return run_pipeline(f, options, *pool, cancel);
+  if (!options.calibration.source.empty() || f.resume || !f.report.empty())
+    fail(ErrorCode::kUsage, "--calib, --resume and --report belong to calibrated methods, found method {}",
+         options.compress.method);
   std::unique_ptr<Progress> progress;
-  const auto report = compress::compress(f.model, f.out, options, *pool, &cancel,
+  const auto report = compress::compress(f.model, f.out, options.compress, *pool, &cancel,
                                          [&](size_t done, size_t total, const compress::LayerReport& layer) {
                                            if (!progress) progress = std::make_unique<Progress>("quantise", total);
                                            progress->update(done);
                                            log_debug("{}: relative error {:.6f}", layer.module, layer.error);
                                          });
   progress.reset();
-  if (f.common.json) return print_json(report_json(f, report));
+  if (f.common.json) return print_json(report_json(f, options, report));
   if (f.common.verbose) print(layer_table(report) + "\n");
-  print(
-      fmt::format("{}: {} {} groups of {}\n", f.out, f.method, f.format, report.plan.layers.front().stored.group_size) +
-      plan_text(report.plan) +
-      fmt::format("relative squared error of the weights: {:.6f}\ntime: {:.2f} s\n", report.mean_error(),
-                  report.seconds));
+  print(fmt::format("{}: {} {} groups of {}\n", f.out, options.compress.method, format_word(options),
+                    report.plan.layers.front().stored.group_size) +
+        plan_text(report.plan) +
+        fmt::format("relative squared error of the weights: {:.6f}\ntime: {:.2f} s\n", report.mean_error(),
+                    report.seconds));
 }
 
 std::vector<std::string> method_names() {
@@ -290,6 +336,7 @@ void add_compress(Program& program) {
   Command& c = program.add("compress", "quantise a model into a new directory").alias("quantize");
   c.positional("MODEL", &f->model, "directory in Hugging Face layout, or hub id");
   c.option("-o,--out", &f->out, "OUT", "directory to write");
+  c.option("--recipe", &f->recipe, "FILE", "settings from a YAML file (docs/techniques/recipes.md); flags win over it");
   c.option("--method", &f->method, "M", "how codes are chosen (default rtn)").choices(method_names());
   c.option("--weight-format,--format", &f->format, "F", "number format (default int4)").choices(writable_formats());
   c.option("--group-size", &f->group_size, "N",
@@ -307,6 +354,11 @@ void add_compress(Program& program) {
   c.option("--unit", &f->unit, "UNIT", "df11: one code per decoder block or per matrix (default block)")
       .choices({"block", "matrix"});
   c.option("--ignore", &f->ignore, "NAME", "leave a module dense: exact name or re:REGEX; may be repeated");
+  c.option("--layer-format", &f->layer_formats, "NAME=FORMAT[:GROUP]",
+           "another format for some layers, or NAME=dense; exact name, glob or re:REGEX; may be repeated");
+  c.option("--target-bpw", &f->target_bpw, "X",
+           "mixed precision: choose each layer's format so that X bits per weight are needed on average");
+  c.option("--bpw-formats", &f->bpw_formats, "F,F,...", "formats that --target-bpw chooses from (default int4,int8)");
   c.toggle("--lm-head", &f->head,
            "quantise the output head too (left dense by default, as are embeddings and routers)");
   c.option("--calib", &f->calib, "FILE",

@@ -8,6 +8,7 @@
 #include "compress/checkpoint_files.h"
 #include "compress/manifest.h"
 #include "compress/method.h"
+#include "compress/recipe.h"
 #include "io/checkpoint_writer.h"
 #include "tensor/convert.h"
 #include "tensor/formats/nvfp4.h"
@@ -31,7 +32,6 @@ class Job {
   Job(const std::string& model, const std::string& out, const CompressOptions& options, ThreadPool& pool,
       const CancelToken* cancel, const LayerProgress& progress)
       : options_(options),
-        method_(find_method(options.method)),
         pool_(pool),
         cancel_(cancel),
         progress_(progress),
@@ -40,9 +40,8 @@ class Job {
 
   CompressReport run() {
     const auto start = std::chrono::steady_clock::now();
-    if (method_.quantise == nullptr)
-      fail(ErrorCode::kUsage, "--method: {} needs calibration data, see run_pipeline", method_.name);
     report_.plan = plan_compression(files_.path, options_);
+    for (const LayerPlan& layer : report_.plan.layers) data_free(layer.method);
     require_apart(files_.path, out_);
     OutputDir dir(out_, options_.overwrite);
     const io::TensorSource source = io::TensorSource::open(files_);
@@ -59,6 +58,13 @@ class Job {
   }
 
  private:
+  static const Method& data_free(const std::string& name) {
+    const Method& method = find_method(name);
+    if (method.quantise == nullptr)
+      fail(ErrorCode::kUsage, "--method: {} needs calibration data, see run_pipeline", name);
+    return method;
+  }
+
   std::vector<float> load(const io::TensorSource& source, const LayerPlan& layer) const {
     std::vector<float> values(static_cast<size_t>(layer.rows * layer.cols));
     const Tensor tensor = source.get(layer.module + ".weight");
@@ -74,14 +80,12 @@ class Job {
   // vLLM fuses q, k, v and gate, up and reads one NVFP4 global scale for the fused matrix: all take the one of the
   // largest weight among them.
   void find_layer_options(const io::TensorSource& source) {
-    for (const LayerPlan& layer : report_.plan.layers)
-      layer_options_[layer.module] = layer_numbers(layer, options_.numbers);
-    if (options_.format != Format::kNvfp4) return;
+    for (const LayerPlan& layer : report_.plan.layers) layer_options_[layer.module] = layer.numbers;
     std::map<std::string, float> largest;
     for (const LayerPlan& layer : report_.plan.layers) {
       check_cancel(cancel_);
       const std::string group = fusion_group(layer.module);
-      if (group.empty()) continue;
+      if (group.empty() || layer.stored.format != Format::kNvfp4) continue;
       float& a = largest[group];
       for (const float x : load(source, layer)) a = std::max(a, std::fabs(x));
     }
@@ -116,13 +120,14 @@ class Job {
     const std::vector<float> values = load(source, layer);
     const MatView<const float> weight(values.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
     const FormatOptions& numbers = layer_options_.at(layer.module);
+    const Method& method = data_free(layer.method);
     const PackedWeight packed =
-        method_.quantise({layer.module, weight, options_.format, numbers, pool_, options_.search});
+        method.quantise({layer.module, weight, layer.stored.format, numbers, pool_, options_.search});
     LayerReport r{layer.module, relative_error(weight, packed, pool_), 0, packed.bits_per_weight()};
-    const bool baseline = method_.name == "rtn" && options_.search == GridSearch::kAbsMax;
+    const bool baseline = method.name == "rtn" && options_.search == GridSearch::kAbsMax;
     r.baseline_error =
         baseline ? r.error
-                 : relative_error(weight, encode(format_info(options_.format), weight, numbers, pool_), pool_);
+                 : relative_error(weight, encode(format_info(layer.stored.format), weight, numbers, pool_), pool_);
     for (const auto& [name, tensor] : io::linear_tensors(layer.module, packed)) writer.write(name, tensor);
     report_.layers.push_back(r);
     if (progress_) progress_(report_.layers.size(), report_.plan.layers.size(), r);
@@ -131,15 +136,17 @@ class Job {
   Json description() const {
     Json job = Json::object();
     job["command"] = "compress";
-    job["method"] = method_.name;
+    job["method"] = options_.method;
     job["format"] = format_info(options_.format).name;
     job["group_size"] = report_.plan.layers.front().stored.group_size;
     job["symmetric"] = options_.numbers.symmetric;
+    PipelineOptions recipe;
+    recipe.compress = options_;
+    job["recipe"] = recipe_json(recipe);
     return job;
   }
 
   const CompressOptions& options_;
-  const Method& method_;
   ThreadPool& pool_;
   const CancelToken* cancel_;
   const LayerProgress& progress_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,22 @@
 
 namespace fettle::compress {
 
+// Settings of some layers only. Later rules win.
+struct LayerRule {
+  std::vector<std::string> targets;  // exact names, globs or "re:..."
+  bool dense = false;                // leave as it is
+  std::optional<Format> format = {};
+  std::optional<int64_t> group_size = {};
+  std::optional<bool> symmetric = {};
+  std::optional<std::string> method = {};
+};
+
 struct CompressOptions {
   std::string method = "rtn";
   Format format = Format::kInt4;
   FormatOptions numbers;  // symmetry, MX scale rule; group size 0 = the format's, for int4 halved until it fits
   std::vector<std::string> ignore;  // modules left dense besides embeddings and routers: exact names or "re:..."
+  std::vector<LayerRule> rules;     // exceptions, in order
   bool include_head = false;        // quantise lm_head too
   GridSearch search = GridSearch::kAbsMax;  // how scales are chosen; the weighted ones need the pipeline
   Overwrite overwrite = Overwrite::kNo;
@@ -30,14 +42,17 @@ struct LayerPlan {
   int64_t rows = 0, cols = 0;
   uint64_t bytes_before = 0, bytes_after = 0;
   io::WeightPlan stored;  // layout on disk
+  FormatOptions numbers;  // group size resolved
+  std::string method;
 };
 
 // Layers that inference fuses into one matrix share their name up to the last part: q, k, v and gate, up. "" = alone.
 std::string fusion_group(const std::string& module);
 // The number after the first "layers." of a tensor or module name; -1 outside the blocks.
 int block_of(std::string_view name);
-// Number options of one layer: the group size of the plan, and F32 scales for nf4, as bitsandbytes stores absmax.
-FormatOptions layer_numbers(const LayerPlan& layer, const FormatOptions& base);
+// Plans `layer` for another format: layout, sizes and number options (the group size of `base` where the format leaves
+// it open, F32 scales for nf4, as bitsandbytes stores absmax). Throws kInput when the format cannot hold the layer.
+void set_format(LayerPlan& layer, Format format, const FormatOptions& base);
 
 struct CompressPlan {
   std::vector<LayerPlan> layers;               // in file order

@@ -44,11 +44,13 @@ int block_of(std::string_view name) {
   return error == std::errc() && end != last && *end == '.' ? block : -1;
 }
 
-FormatOptions layer_numbers(const LayerPlan& layer, const FormatOptions& base) {
-  FormatOptions o = base;
-  o.group_size = layer.stored.group_size;
-  if (layer.stored.format == Format::kNF4) o.scale_dtype = DType::kF32;
-  return o;
+void set_format(LayerPlan& layer, Format format, const FormatOptions& base) {
+  layer.numbers = base;
+  layer.stored = io::plan_weight(format, layer.rows, layer.cols, base);
+  layer.numbers.group_size = layer.stored.group_size;
+  if (format == Format::kNF4) layer.numbers.scale_dtype = DType::kF32;
+  layer.bytes_after = 0;
+  for (const io::TensorSpec& spec : io::linear_specs(layer.module, layer.stored)) layer.bytes_after += spec.bytes();
 }
 
 namespace {
@@ -75,18 +77,6 @@ void require_dense_input(const io::ModelFiles& files, const Json& config) {
          files.path, io::quant_method_name(quant.method()));
 }
 
-io::WeightPlan plan_layer(const std::string& file, const LayerPlan& layer, const CompressOptions& options) {
-  try {
-    return io::plan_weight(options.format, layer.rows, layer.cols, options.numbers);
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kInput) throw;
-    fail(ErrorCode::kInput,
-         "{}: tensor \"{}.weight\" [{}, {}]: {} (choose a --group-size that divides, -1 for one group "
-         "per row, or leave the layer out with --ignore)",
-         file, printable(layer.module), layer.rows, layer.cols, e.what());
-  }
-}
-
 class IgnoreList {
  public:
   explicit IgnoreList(const CompressOptions& options) {
@@ -100,6 +90,64 @@ class IgnoreList {
 
  private:
   std::vector<io::NamePattern> patterns_;
+};
+
+// Settings of one layer after all rules.
+class RuleList {
+ public:
+  explicit RuleList(const CompressOptions& options) : options_(options) {
+    for (const LayerRule& rule : options.rules) {
+      if (rule.method) find_method(*rule.method);
+      std::vector<io::NamePattern>& patterns = patterns_.emplace_back();
+      for (const std::string& text : rule.targets) patterns.emplace_back(text, "override");
+    }
+  }
+
+  bool dense(const std::string& module) const {
+    bool out = false;
+    each(module, [&](const LayerRule& rule) { out = rule.dense || (out && !rule.format); });
+    return out;
+  }
+
+  // `resolved`: the model-wide options with the group size of the default format.
+  void apply(LayerPlan& layer, const std::string& file, const CompressOptions& resolved) const {
+    Format format = options_.format;
+    std::optional<int64_t> group;
+    FormatOptions numbers = resolved.numbers;
+    layer.method = options_.method;
+    each(layer.module, [&](const LayerRule& rule) {
+      if (rule.format) format = *rule.format;
+      if (rule.format || rule.group_size) group = rule.group_size;
+      if (rule.symmetric) numbers.symmetric = *rule.symmetric;
+      if (rule.method) layer.method = *rule.method;
+    });
+    // A group size that was found for one format says nothing about another.
+    if (group)
+      numbers.group_size = *group;
+    else if (format != options_.format)
+      numbers.group_size = takes_groups(format) ? options_.numbers.group_size : 0;
+    try {
+      set_format(layer, format, numbers);
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::kInput) throw;
+      fail(ErrorCode::kInput,
+           "{}: tensor \"{}.weight\" [{}, {}]: {} (choose a --group-size that divides, -1 for one group "
+           "per row, or leave the layer out with --ignore)",
+           file, printable(layer.module), layer.rows, layer.cols, e.what());
+    }
+  }
+
+ private:
+  static bool takes_groups(Format format) { return format == Format::kInt4 || format == Format::kInt8; }
+  void each(const std::string& module, const std::function<void(const LayerRule&)>& body) const {
+    for (size_t i = 0; i < patterns_.size(); ++i)
+      if (std::any_of(patterns_[i].begin(), patterns_[i].end(),
+                      [&](const io::NamePattern& p) { return p.matches(module, "Linear"); }))
+        body(options_.rules[i]);
+  }
+
+  const CompressOptions& options_;
+  std::vector<std::vector<io::NamePattern>> patterns_;
 };
 
 std::string module_of(const io::TensorEntry& entry) {
@@ -138,6 +186,7 @@ CompressPlan plan_compression(const std::string& model, const CompressOptions& o
   const io::TensorSource source = io::TensorSource::open(files);
   require_expected_tensors(source, parsed);
   const IgnoreList ignore(options);
+  const RuleList rules(options);
   const CompressOptions chosen = with_group_size(options, source, ignore);
   CompressPlan plan;
   for (const io::TensorEntry* entry : source.entries()) {
@@ -150,14 +199,13 @@ CompressPlan plan_compression(const std::string& model, const CompressOptions& o
       plan.bytes_after += entry->bytes;
       continue;
     }
-    if (is_router(module) || ignore.matches(module)) {
+    if (is_router(module) || ignore.matches(module) || rules.dense(module)) {
       plan.dense.push_back(module);
       plan.bytes_after += entry->bytes;
       continue;
     }
-    LayerPlan layer{module, entry->shape[0], entry->shape[1], entry->bytes, 0, {}};
-    layer.stored = plan_layer(source.file_of(entry->name), layer, chosen);
-    for (const io::TensorSpec& spec : io::linear_specs(module, layer.stored)) layer.bytes_after += spec.bytes();
+    LayerPlan layer{module, entry->shape[0], entry->shape[1], entry->bytes, 0, {}, {}, {}};
+    rules.apply(layer, source.file_of(entry->name), chosen);
     plan.bytes_after += layer.bytes_after;
     plan.layer_parameters += elements;
     const auto weights = static_cast<uint64_t>(elements) * sizeof(float);

@@ -11,9 +11,7 @@ namespace fettle::compress {
 PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan& plan, const PipelineOptions& options) {
   const io::ModelFiles files = io::resolve_model(model);
   const models::ModelConfig c = models::parse_hf_config(io::read_config(files), files.at("config.json"));
-  const Rounder* rounder = find_rounder(options.compress.method);
-  FETTLE_CHECK(rounder != nullptr);
-  const uint64_t passes = rounder->cross ? 2 : 1;
+  const uint64_t passes = needs_float_stream(plan) ? 2 : 1;
   const auto length = static_cast<uint64_t>(options.calibration.seqlen);
   const uint64_t tokens = length * static_cast<uint64_t>(options.calibration.samples);
   const bool sparse = c.num_experts > 0;

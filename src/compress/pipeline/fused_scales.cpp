@@ -18,13 +18,12 @@ std::vector<float> weight_values(const models::Linear& linear) {
 }
 
 std::map<std::string, FormatOptions> fused_numbers(const std::vector<const models::BlockLinear*>& linears,
-                                                   const std::function<const LayerPlan*(const std::string&)>& plan_of,
-                                                   const FormatOptions& base) {
+                                                   const std::function<const LayerPlan*(const std::string&)>& plan_of) {
   std::map<std::string, FormatOptions> out;
   std::map<std::string, float> largest;
   for (const models::BlockLinear* l : linears) {
     const LayerPlan& plan = *plan_of(l->module);
-    out[l->module] = layer_numbers(plan, base);
+    out[l->module] = plan.numbers;
     const std::string group = fusion_group(l->module);
     if (plan.stored.format != Format::kNvfp4 || group.empty()) continue;
     float& a = largest[group];

@@ -9,11 +9,13 @@
 #include "base/log.h"
 #include "compress/checkpoint_files.h"
 #include "compress/method.h"
+#include "compress/pipeline/allocate.h"
 #include "compress/pipeline/fused_scales.h"
 #include "compress/pipeline/partial_output.h"
 #include "compress/pipeline/rounders.h"
 #include "compress/pipeline/smoothing.h"
 #include "compress/pipeline/stage_stats.h"
+#include "compress/recipe.h"
 #include "compress/sha256.h"
 
 namespace fettle::compress {
@@ -98,7 +100,6 @@ class Pipeline {
   Pipeline(const std::string& model, const std::string& out, const PipelineOptions& options, ThreadPool& pool,
            const CancelToken* cancel, const PipelineProgress& progress)
       : options_(options),
-        rounder_(*find_rounder(options.compress.method)),
         pool_(pool),
         cancel_(cancel),
         progress_(progress),
@@ -108,6 +109,8 @@ class Pipeline {
   PipelineReport run();
 
  private:
+  void load_samples();
+  void choose_formats();
   std::string hash(const io::TensorSource& source) const;
   void resume(PartialOutput& output);
   void process_block(int index, PartialOutput& output);
@@ -124,7 +127,8 @@ class Pipeline {
     return it == by_module_.end() ? nullptr : it->second;
   }
   void name_modules(const Block& block);
-  bool cross() const { return rounder_.cross; }
+  // Whether any layer needs the float stream.
+  bool cross() const { return needs_float_stream(report_.plan); }
   // AWQ's clip search: integer formats, all layers but q and k, whose products meet in the softmax.
   bool clips(const BlockLinear& l) const {
     const Format format = plan_of(l.module)->stored.format;
@@ -134,7 +138,6 @@ class Pipeline {
   }
 
   const PipelineOptions& options_;
-  const Rounder& rounder_;
   ThreadPool& pool_;
   const CancelToken* cancel_;
   const PipelineProgress& progress_;
@@ -166,7 +169,8 @@ std::string Pipeline::hash(const io::TensorSource& source) const {
                   static_cast<int>(c.numbers.int_scale), static_cast<int>(c.numbers.mx_scale));
   Json layers = Json::array();
   for (const LayerPlan& l : report_.plan.layers)
-    layers.push_back(fmt::format("{} {} {}", l.module, format_info(l.stored.format).name, l.stored.group_size));
+    layers.push_back(fmt::format("{} {} {} {} {}", l.module, format_info(l.stored.format).name, l.stored.group_size,
+                                 l.numbers.symmetric, l.method));
   all["layers"] = std::move(layers);
   all["config"] = io::read_config(files_);
   std::set<std::string> files;
@@ -189,6 +193,10 @@ PipelineReport Pipeline::run() {
   const auto start = Clock::now();
   report_.plan = plan_compression(files_.path, options_.compress);
   require_apart(files_.path, out_);
+  if (options_.target_bpw > 0) choose_formats();
+  for (const LayerPlan& l : report_.plan.layers)
+    if (!find_rounder(l.method))
+      fail(ErrorCode::kUsage, "{}: method {} is not part of the pipeline", l.module, l.method);
   for (const LayerPlan& l : report_.plan.layers)
     if (l.module.ends_with("lm_head"))
       fail(ErrorCode::kUsage, "--lm-head: the output head is rounded by method rtn only, found method {}",
@@ -198,8 +206,7 @@ PipelineReport Pipeline::run() {
   source_ = &source;
   require_finite(source, pool_);
   report_.estimate = estimate_pipeline(files_.path, report_.plan, options_);
-  calibration_ = load_calibration(files_.path, options_.calibration, pool_, cancel_);
-  report_.calibration = calibration_.description;
+  load_samples();
   PartialOutput output(out_, options_.compress, options_.resume, files_, source, report_.plan, hash(source));
   model_ = models::BlockModel::open(files_.path, {.context = static_cast<int64_t>(calibration_.longest())}, pool_);
   const std::string spill = report_.estimate.spilled ? output.path() : "";
@@ -214,9 +221,24 @@ PipelineReport Pipeline::run() {
   job["method"] = options_.compress.method;
   job["format"] = format_info(options_.compress.format).name;
   job["calibration"] = calibration_.description;
+  job["recipe"] = recipe_json(options_);
   output.commit(std::move(job));
   report_.seconds = seconds_since(start);
   return std::move(report_);
+}
+
+void Pipeline::load_samples() {
+  if (calibration_.samples.empty()) calibration_ = load_calibration(files_.path, options_.calibration, pool_, cancel_);
+  report_.calibration = calibration_.description;
+}
+
+// Mixed precision: measures the formats, then plans again with one rule per layer.
+void Pipeline::choose_formats() {
+  load_samples();
+  CompressOptions mixed = options_.compress;
+  for (LayerRule& rule : allocate_formats(files_.path, report_.plan, options_, calibration_.samples, pool_, cancel_))
+    mixed.rules.push_back(std::move(rule));
+  report_.plan = plan_compression(files_.path, mixed);
 }
 
 // The streams go through the finished blocks once more: cheaper than keeping them on disk after every block, and it is
@@ -301,8 +323,7 @@ void Pipeline::process_stage(Block& block, Stage stage, BlockPass& pass, BlockPa
   if (sharers.empty()) return;
   std::map<std::string, FormatOptions> numbers;
   for (const Sharers& s : sharers)
-    for (auto& [module, options] : fused_numbers(
-             s.linears, [&](const std::string& m) { return plan_of(m); }, options_.compress.numbers))
+    for (auto& [module, options] : fused_numbers(s.linears, [&](const std::string& m) { return plan_of(m); }))
       numbers[module] = options;
   const auto width = static_cast<int64_t>(block.width(stage));
   const size_t at_once = sharers_at_once(width);
@@ -354,7 +375,7 @@ void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int bloc
     const LayerPlan& plan = *plan_of(l->module);
     const std::vector<float> weight = weight_values(*l->linear);
     const RoundJob job{
-        .rounder = rounder_,
+        .rounder = *find_rounder(plan.method),
         .options = options_,
         .w = MatView<const float>(weight.data(), static_cast<size_t>(plan.rows), static_cast<size_t>(plan.cols)),
         .h = stats.h.mean(&pool_),

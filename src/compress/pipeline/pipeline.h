@@ -26,8 +26,10 @@ struct PipelineOptions {
   double smooth_alpha = 0.5;               // smoothquant: share of the difficulty that moves to the weights
   double damping = -1;  // relative to the mean of diag(H) (gptq) or to sigma_max(H) (qronos); < 0 = method's default
   bool act_order = true;
-  bool propagate = true;        // later layers see the quantised output of earlier ones
-  int64_t expert_tokens = 256;  // experts that saw fewer rows use the moments of all tokens
+  bool propagate = true;            // later layers see the quantised output of earlier ones
+  int64_t expert_tokens = 256;      // experts that saw fewer rows use the moments of all tokens
+  double target_bpw = 0;            // > 0: layers share `bpw_formats` out so that they need this many bits per weight
+  std::vector<Format> bpw_formats;  // empty: int4, int8
   bool resume = false;
   uint64_t mem_limit = 0;  // bytes; 0 = none. Activations go to disk when they would not fit
   BlockPass::Mode mode = BlockPass::Mode::kSegments;

@@ -1,5 +1,6 @@
 #include "compress/pipeline/rounders.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "compress/solve/awq.h"
@@ -92,9 +93,21 @@ const Rounder* find_rounder(std::string_view name) {
 }
 
 bool is_calibrated(const PipelineOptions& options) {
-  const Rounder* r = find_rounder(options.compress.method);
-  return r != nullptr &&
-         (r->name != "rtn" || weighted(options.compress.search) || options.smoothing != Smoothing::kNone);
+  const auto calibrated = [](const std::string& method) {
+    const Rounder* r = find_rounder(method);
+    return r != nullptr && r->name != "rtn";
+  };
+  const std::vector<LayerRule>& rules = options.compress.rules;
+  return calibrated(options.compress.method) || weighted(options.compress.search) ||
+         options.smoothing != Smoothing::kNone || options.target_bpw > 0 ||
+         std::any_of(rules.begin(), rules.end(), [&](const LayerRule& r) { return r.method && calibrated(*r.method); });
+}
+
+bool needs_float_stream(const CompressPlan& plan) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(), [](const LayerPlan& l) {
+    const Rounder* r = find_rounder(l.method);
+    return r && r->cross;
+  });
 }
 
 Smoothing method_smoothing(std::string_view method) {

@@ -21,6 +21,8 @@ struct Rounder {
 };
 const Rounder* find_rounder(std::string_view name);  // nullptr for methods without calibration
 
+bool needs_float_stream(const CompressPlan& plan);
+
 struct RoundJob {
   const Rounder& rounder;
   const PipelineOptions& options;

@@ -79,9 +79,7 @@ class Smoother {
   std::vector<float> fold_norm(Block& block, Stage stage, const std::vector<float>& scales, Tensor* stored) const;
   void scale_readers(Block& block, Stage stage, std::span<const float> factors) const;
   void scale_producer(Block& block, Stage stage, std::span<const float> scales) const;
-  FormatOptions numbers(const BlockLinear& l) const {
-    return layer_numbers(*job_.plan_of(l.module), job_.options.compress.numbers);
-  }
+  const FormatOptions& numbers(const BlockLinear& l) const { return job_.plan_of(l.module)->numbers; }
 
   const SmoothingJob& job_;
   ThreadPool& pool_;
