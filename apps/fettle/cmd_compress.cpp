@@ -7,6 +7,7 @@
 #include "compress/pipeline/pipeline.h"
 #include "compress/recipe.h"
 #include "compress_lossless.h"
+#include "compress_sweep.h"
 #include "context.h"
 #include "eval/html_report.h"
 #include "formats_help.h"
@@ -17,7 +18,7 @@ namespace {
 // Empty, 0 and -1 stand for flags that were not given: the recipe's value or the default holds.
 struct CompressFlags {
   Common common;
-  std::string model, out, recipe, method, format, mx_scale, scale_dtype, code = "upstream", unit = "block";
+  std::string model, out, recipe, sweep, method, format, mx_scale, scale_dtype, code = "upstream", unit = "block";
   std::vector<std::string> ignore, layer_formats;
   int64_t group_size = 0;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
@@ -288,6 +289,10 @@ void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& optio
 void run_compress(const CompressFlags& f, const CancelToken& cancel) {
   if (is_lossless(f.method))
     return run_lossless({f.common, f.model, f.out, f.method, f.code, f.unit, f.overwrite, f.dry_run}, cancel);
+  if (!f.sweep.empty()) {
+    if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress --sweep: expected -o DIR for the variants");
+    return run_sweep({f.common, f.model, f.out, f.sweep, parse_bytes(f.mem_limit)}, cancel);
+  }
   const compress::PipelineOptions options = options_of(f);
   const auto pool = start(f.common);
   const bool calibrated = compress::is_calibrated(options);
@@ -337,6 +342,8 @@ void add_compress(Program& program) {
   c.positional("MODEL", &f->model, "directory in Hugging Face layout, or hub id");
   c.option("-o,--out", &f->out, "OUT", "directory to write");
   c.option("--recipe", &f->recipe, "FILE", "settings from a YAML file (docs/techniques/recipes.md); flags win over it");
+  c.option("--sweep", &f->sweep, "FILE",
+           "a recipe with a key sweep: {KEY: [values]}: every combination into its own folder under OUT");
   c.option("--method", &f->method, "M", "how codes are chosen (default rtn)").choices(method_names());
   c.option("--weight-format,--format", &f->format, "F", "number format (default int4)").choices(writable_formats());
   c.option("--group-size", &f->group_size, "N",

@@ -7,7 +7,6 @@
 #include "compress/compress.h"
 #include "demo_files.h"
 #include "demo_report.h"
-#include "eval/speed.h"
 #include "model_flags.h"
 
 namespace fettle::cli {
@@ -40,7 +39,11 @@ constexpr const char* kMarker = "demo.json";  // tells a folder of ours from som
 class Demo {
  public:
   Demo(const DemoFlags& flags, const CancelToken& cancel)
-      : flags_(flags), cancel_(cancel), pool_(start(flags.common)), files_(find_demo_files()) {}
+      : flags_(flags),
+        cancel_(cancel),
+        pool_(start(flags.common)),
+        files_(find_demo_files()),
+        variants_(*pool_, cancel) {}
 
   void run() {
     const auto begin = std::chrono::steady_clock::now();
@@ -48,7 +51,7 @@ class Demo {
     OutputDir dir(flags_.out, flags_.overwrite || ours ? Overwrite::kYes : Overwrite::kNo);
     result_.model = "books-5m (5.48 M parameters, bf16)";
     result_.text = base_name(files_.text);
-    add_row("original", files_.model, nullptr);
+    variants_.add("original", files_.model, 0, 0);
     for (const Variant& v : kVariants) {
       log_info("compressing to {}", v.name);
       compress::CompressOptions options;
@@ -56,75 +59,31 @@ class Demo {
       options.numbers.group_size = v.group_size;
       options.numbers.symmetric = v.symmetric;
       const auto report = compress::compress(files_.model, dir.file(v.name), options, *pool_, &cancel_);
-      add_row(v.name, dir.file(v.name), &report);
+      variants_.add(v.name, dir.file(v.name), report.plan.bits_per_weight(), report.mean_error());
     }
-    measure_quality();
-    measure_speed();
+    log_info("measuring perplexity and KL on {}", result_.text);
+    variants_.measure_quality(files_.text, kContext,
+                              static_cast<int64_t>(in_range("--chunks", flags_.windows, 0, 1 << 20)));
+    log_info("measuring speed");
+    variants_.measure_speed();
+    result_.rows = variants_.rows();
     choose_best();
     generate();
     result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     result_.threads = pool_->size();
     write_file_atomic(dir.file("report.html"), demo_html(result_));
     write_file_atomic(dir.file(kMarker), demo_json(result_).dump(2) + "\n");
-    llms_.clear();
     dir.commit();
     if (flags_.common.json) return print_json(demo_json(result_));
     print(demo_text(result_) + fmt::format("\nreport: {}\n", path_join(flags_.out, "report.html")));
   }
 
  private:
-  void add_row(const std::string& name, const std::string& path, const compress::CompressReport* report) {
-    ModelFlags flags;
-    flags.model = path;
-    const auto llm = load_model(flags, *pool_);
-    DemoRow row{.name = name};
-    for (const auto& t : llm->model().tensors()) row.bytes += t.bytes;
-    row.model_bits = 8 * static_cast<double>(row.bytes) / static_cast<double>(llm->model().parameters());
-    row.bits = report != nullptr ? report->plan.bits_per_weight() : row.model_bits;
-    row.weight_error = report != nullptr ? report->mean_error() : 0;
-    result_.rows.push_back(row);
-    llms_.push_back(llm);
-  }
-
-  // One pass over the text for all: the original is read once per window and every candidate is compared with it.
-  void measure_quality() {
-    log_info("measuring perplexity and KL on {}", result_.text);
-    const eval::EvalText text = eval::tokenize_text(llms_[0]->tokenizer(), result_.text, eval::load_text(files_.text));
-    std::vector<std::unique_ptr<eval::LogitSource>> sources;
-    std::vector<eval::LogitSource*> candidates;
-    for (const auto& llm : llms_) sources.push_back(eval::model_source(llm->model(), *pool_, kContext));
-    for (size_t i = 1; i < sources.size(); ++i) candidates.push_back(sources[i].get());
-    eval::WindowOptions windows;
-    windows.ctx = kContext;
-    windows.max_windows = in_range("--chunks", flags_.windows, 0, 1 << 20);
-    std::unique_ptr<Progress> bar;
-    const auto progress = [&](size_t done, size_t total, const eval::PplResult&) {
-      if (!bar) bar = std::make_unique<Progress>("evaluate", total);
-      bar->update(done);
-    };
-    const auto results =
-        eval::compare_to_reference(*sources[0], candidates, text, windows, *pool_, {progress, &cancel_});
-    result_.rows[0].quality.model = result_.rows[0].quality.reference = results.front().reference;
-    result_.rows[0].quality.top1_agreement.value = 1;
-    for (size_t i = 0; i < results.size(); ++i) result_.rows[i + 1].quality = results[i];
-  }
-
-  void measure_speed() {
-    log_info("measuring speed");
-    eval::SpeedOptions options;
-    options.repetitions = 3;
-    options.max_seconds = 1;  // keeps the demo short on a busy machine
-    for (size_t i = 0; i < llms_.size(); ++i) {
-      result_.rows[i].prefill = eval::measure_speed(llms_[i]->model(), {256, 0, 0}, options, {}, *pool_, &cancel_);
-      result_.rows[i].decode = eval::measure_speed(llms_[i]->model(), {0, 32, 0}, options, {}, *pool_, &cancel_);
-    }
-  }
-
   // Eight bits nearly always lose least; the interesting choice is among the small ones.
   void choose_best() {
     size_t best = 0;
     for (size_t i = 1; i < result_.rows.size(); ++i) {
-      const DemoRow& row = result_.rows[i];
+      const VariantRow& row = result_.rows[i];
       if (row.bits < 5 && (best == 0 || row.quality.kl.value < result_.rows[best].quality.kl.value)) best = i;
     }
     result_.best = best;
@@ -133,9 +92,9 @@ class Demo {
   void generate() {
     engine::EngineOptions options;
     options.max_seqs = 1;
-    engine::Engine engine(llms_[result_.best], options, *pool_);
+    engine::Engine engine(variants_.llm(result_.best), options, *pool_);
     engine::Request request;
-    request.prompt = llms_[result_.best]->tokenizer().encode(kPrompt);
+    request.prompt = variants_.llm(result_.best)->tokenizer().encode(kPrompt);
     request.sampling.seed = 7;
     request.max_tokens = 120;
     const engine::Result r = run_request(engine, std::move(request), cancel_);
@@ -147,8 +106,8 @@ class Demo {
   const CancelToken& cancel_;
   std::unique_ptr<ThreadPool> pool_;
   DemoFiles files_;
+  Variants variants_;
   DemoResult result_;
-  std::vector<std::shared_ptr<const engine::Llm>> llms_;  // [0] is the original
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ void add_all_commands(Program& program) {
   add_bench(program);
   add_inspect(program);
   add_compare(program);
+  add_report(program);
   add_convert(program);
   add_synth(program);
   add_tokenize(program);

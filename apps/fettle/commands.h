@@ -16,6 +16,7 @@ void add_demo(Program& program);
 void add_eval(Program& program);
 void add_inspect(Program& program);        // inspect, verify
 void add_meta_commands(Program& program);  // version, help, completion, man
+void add_report(Program& program);
 void add_run(Program& program);
 void add_synth(Program& program);
 void add_tokenize(Program& program);  // tokenize, detokenize

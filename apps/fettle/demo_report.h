@@ -3,25 +3,13 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
-#include "eval/divergence.h"
-#include "eval/speed.h"
+#include "variants.h"
 
 namespace fettle::cli {
 
-struct DemoRow {
-  std::string name = {};
-  uint64_t bytes = 0;     // of all weights
-  double bits = 0;        // per weight of the quantised layers
-  double model_bits = 0;  // per weight of everything
-  double weight_error = 0;
-  eval::KlResult quality = {};
-  eval::SpeedResult prefill = {}, decode = {};
-};
-
 struct DemoResult {
   std::string model, text, generated;
-  std::vector<DemoRow> rows;  // the original first
+  std::vector<VariantRow> rows;  // the original first
   size_t best = 0;
   double seconds = 0;
   int threads = 1;

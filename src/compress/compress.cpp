@@ -140,6 +140,7 @@ class Job {
     job["format"] = format_info(options_.format).name;
     job["group_size"] = report_.plan.layers.front().stored.group_size;
     job["symmetric"] = options_.numbers.symmetric;
+    job["bits_per_weight"] = report_.plan.bits_per_weight();
     PipelineOptions recipe;
     recipe.compress = options_;
     job["recipe"] = recipe_json(recipe);

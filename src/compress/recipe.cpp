@@ -162,19 +162,11 @@ void read_numbers(const JsonReader& r, FormatOptions* numbers) {
   if (r.has("mx_scale")) numbers->mx_scale = word_at(r.at("mx_scale"), kMxScales);
 }
 
-}  // namespace
-
-GridSearch parse_search(std::string_view name) { return word(kSearches, name, "search"); }
-Smoothing parse_smoothing(std::string_view name) { return word(kSmoothings, name, "smooth"); }
-MxScale parse_mx_scale(std::string_view name) { return word(kMxScales, name, "mx-scale"); }
-DType parse_scale_dtype(std::string_view name) { return word(kScaleDTypes, name, "scale-dtype"); }
-
-PipelineOptions read_recipe(const std::string& path, const PipelineOptions& base) {
+PipelineOptions from_json(const Json& json, const std::string& path, const PipelineOptions& base) {
   constexpr std::string_view known[] = {"method",     "format",      "group_size",    "symmetric",    "scale_dtype",
                                         "mx_scale",   "search",      "smooth",        "smooth_alpha", "damping",
                                         "act_order",  "propagate",   "expert_tokens", "ignore",       "lm_head",
                                         "target_bpw", "bpw_formats", "calibration",   "overrides"};
-  const Json json = read_yaml(path);
   const JsonReader r(json, path);
   require_known(r, known);
   PipelineOptions o = base;
@@ -205,6 +197,74 @@ PipelineOptions read_recipe(const std::string& path, const PipelineOptions& base
   if (r.has("overrides"))
     for (size_t i = 0; i < r.at("overrides").array().size(); ++i) c.rules.push_back(read_rule(r.at("overrides").at(i)));
   return o;
+}
+
+bool of_calibration(std::string_view key) {
+  return key == "source" || key == "samples" || key == "seqlen" || key == "seed";
+}
+
+void set_sweep_value(Json* recipe, const std::string& key, const Json& value) {
+  if (!of_calibration(key)) {
+    (*recipe)[key] = value;
+    return;
+  }
+  if (recipe->find("calibration") == nullptr) (*recipe)["calibration"] = Json::object();
+  (*recipe)["calibration"][key] = value;
+}
+
+// "int4", "g64", "seed1": methods, formats and other words speak for themselves.
+std::string sweep_word(const std::string& key, const Json& value) {
+  std::string text = value.is_string() ? value.as_string() : value.dump();
+  for (char& c : text)
+    if (c == '/' || c == '"' || c == ' ' || c == ':') c = '_';
+  if (key == "group_size") return text == "-1" ? "row" : "g" + text;
+  if (key == "symmetric") return text == "true" ? "sym" : "asym";
+  const bool plain = key == "method" || key == "format" || key == "search" || key == "smooth";
+  return plain ? (key == "search" || key == "smooth" ? key + "_" + text : text) : key + text;
+}
+
+}  // namespace
+
+GridSearch parse_search(std::string_view name) { return word(kSearches, name, "search"); }
+Smoothing parse_smoothing(std::string_view name) { return word(kSmoothings, name, "smooth"); }
+MxScale parse_mx_scale(std::string_view name) { return word(kMxScales, name, "mx-scale"); }
+DType parse_scale_dtype(std::string_view name) { return word(kScaleDTypes, name, "scale-dtype"); }
+
+PipelineOptions read_recipe(const std::string& path, const PipelineOptions& base) {
+  return from_json(read_yaml(path), path, base);
+}
+
+std::vector<SweepPoint> read_sweep(const std::string& path, const PipelineOptions& base) {
+  Json plain = read_yaml(path);
+  const Json* found = plain.find("sweep");
+  if (!found) fail(ErrorCode::kInput, "{}: expected a key \"sweep\" with the values to try", path);
+  const Json sweep = *found;
+  const JsonReader r = JsonReader(sweep, path);
+  Json rest = Json::object();
+  for (const auto& [key, value] : plain.as_object())
+    if (key != "sweep") rest[key] = value;
+  size_t jobs = 1;
+  for (const auto& [key, value] : r.object()) {
+    const size_t n = r.at(key).array().size();
+    if (n == 0) r.at(key).fail_expected("a list of values");
+    jobs *= n;
+    if (jobs > 1000) fail(ErrorCode::kInput, "{}: sweep: expected at most 1000 combinations", path);
+  }
+  std::vector<SweepPoint> out;
+  for (size_t job = 0; job < jobs; ++job) {
+    Json one = rest;
+    std::string name;
+    size_t index = job, below = jobs;
+    for (const auto& [key, values] : r.object()) {
+      below /= values.as_array().size();
+      const Json& value = values.as_array()[index / below];
+      index %= below;
+      set_sweep_value(&one, key, value);
+      name += (name.empty() ? "" : "-") + sweep_word(key, value);
+    }
+    out.push_back({name, from_json(one, path, base)});
+  }
+  return out;
 }
 
 Json recipe_json(const PipelineOptions& o) {

@@ -19,6 +19,16 @@ namespace fettle::compress {
 // or range, ill-formed YAML, files above 1 MiB, nesting above 32; kIo when it cannot be read.
 PipelineOptions read_recipe(const std::string& path, const PipelineOptions& base);
 
+// One job of a grid.
+struct SweepPoint {
+  std::string name;  // of the values that vary, fit for a folder: "qronos-int4-g64-seed1"
+  PipelineOptions options;
+};
+// A recipe with one more key, sweep: {KEY: [values], ...}; KEY is any recipe key with a plain value, or one of
+// calibration's. Every combination becomes a job, the last key varying fastest. Throws as read_recipe, and kInput for a
+// file without `sweep`, an empty list or more than 1000 jobs.
+std::vector<SweepPoint> read_sweep(const std::string& path, const PipelineOptions& base);
+
 // The same options as a recipe: read_recipe of its text gives them back. Left out: resume, mem_limit.
 Json recipe_json(const PipelineOptions& options);
 

@@ -88,6 +88,23 @@ TEST_F(RecipeTest, ReadsEveryKeyAndGivesItBack) {
   EXPECT_EQ(recipe_json(read(json.dump(2))).dump(), json.dump());
 }
 
+TEST_F(RecipeTest, SweepsTakeEveryCombination) {
+  write_file_atomic(dir_ / "s.yaml",
+                    "format: int4\nsweep:\n  method: [rtn, gptq]\n  group_size: [32, -1]\n  seed: [0, 1, 2]\n");
+  const std::vector<SweepPoint> points = read_sweep(dir_ / "s.yaml", {});
+  ASSERT_EQ(points.size(), 12u);
+  EXPECT_EQ(points[0].name, "rtn-g32-seed0");
+  EXPECT_EQ(points[11].name, "gptq-row-seed2");
+  EXPECT_EQ(points[11].options.compress.method, "gptq");
+  EXPECT_EQ(points[11].options.compress.numbers.group_size, -1);
+  EXPECT_EQ(points[11].options.calibration.seed, 2);
+  EXPECT_EQ(points[4].options.calibration.seed, 1);
+  write_file_atomic(dir_ / "s.yaml", "format: int4\n");
+  EXPECT_THROW(read_sweep(dir_ / "s.yaml", {}), Error);
+  write_file_atomic(dir_ / "s.yaml", "sweep: {methd: [a]}\n");
+  EXPECT_THROW(read_sweep(dir_ / "s.yaml", {}), Error);
+}
+
 TEST_F(RecipeTest, BadRecipesNameKeyAndPlace) {
   EXPECT_THAT(error("methd: gptq\n"),
               AllOf(HasSubstr("r.yaml"), HasSubstr("unknown key \"methd\""), HasSubstr("method,")));

@@ -221,6 +221,7 @@ PipelineReport Pipeline::run() {
   job["method"] = options_.compress.method;
   job["format"] = format_info(options_.compress.format).name;
   job["calibration"] = calibration_.description;
+  job["bits_per_weight"] = report_.plan.bits_per_weight();
   job["recipe"] = recipe_json(options_);
   output.commit(std::move(job));
   report_.seconds = seconds_since(start);
