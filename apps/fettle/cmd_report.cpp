@@ -54,7 +54,8 @@ Origin origin_of(const std::string& reference, const std::string& path) {
   const Json json = parse_json_file(manifest);
   const Json* job = json.find("job");
   if (!job) return out;
-  if (const Json* bits = job->find("bits_per_weight"); bits && bits->is_number()) out.bits = JsonReader(*bits, manifest).number();
+  if (const Json* bits = job->find("bits_per_weight"); bits && bits->is_number())
+    out.bits = JsonReader(*bits, manifest).number();
   if (const Json* recipe = job->find("recipe")) out.command = command_of(reference, *recipe);
   return out;
 }
