@@ -74,9 +74,10 @@ Packed pack_fx3(const Unit& unit, const Tensor& matrix, ThreadPool& pool) {
   }
   const int64_t shape[] = {w.rows, w.cols};
   out.tensors = {{unit.module + ".fx3_codes", w.codes},
-                 {unit.module + ".fx3_bases", w.exponent_bases},
-                 {unit.module + ".fx3_escapes", w.escapes},
-                 {unit.module + ".fx3_escape_starts", w.escape_starts},
+                 {unit.module + ".fx3_tables", w.high_tables},
+                 {unit.module + ".fx3_exception_starts", w.exception_starts},
+                 {unit.module + ".fx3_exception_cols", w.exception_cols},
+                 {unit.module + ".fx3_exception_highs", w.exception_highs},
                  {unit.module + ".fx3_shape", Tensor::from<int64_t>(shape, {2})}};
   return out;
 }

@@ -112,12 +112,17 @@ PackedWeight read_fx3(const Parts& parts, int64_t rows, int64_t cols) {
   w.cols = cols;
   w.codes = parts.need(".fx3_codes", {DType::kU8},
                        {{rows, static_cast<int64_t>(formats::fx3_tiles(columns) * formats::kFx3TileBytes)}});
-  w.exponent_bases = parts.need(".fx3_bases", {DType::kU8}, {{rows}});
-  w.escape_starts = reinterpret(parts.need(".fx3_escape_starts", {DType::kU32, DType::kI32},
-                                           {{rows * static_cast<int64_t>(formats::fx3_groups(columns)) + 1}}),
-                                DType::kU32, {rows * static_cast<int64_t>(formats::fx3_groups(columns)) + 1});
-  const TensorEntry& escapes = parts.source().at(parts.name(".fx3_escapes"));
-  w.escapes = parts.need(".fx3_escapes", {DType::kU8}, {{escapes.shape.size() == 1 ? escapes.shape[0] : 0}});
+  w.high_tables = parts.need(".fx3_tables", {DType::kU8},
+                             {{static_cast<int64_t>(formats::fx3_tables(static_cast<size_t>(rows))),
+                               static_cast<int64_t>(formats::kFx3TableSize)}});
+  const auto unsigned32 = [&](std::string_view suffix, int64_t n) {
+    return reinterpret(parts.need(suffix, {DType::kU32, DType::kI32}, {{n}}), DType::kU32, {n});
+  };
+  w.exception_starts = unsigned32(".fx3_exception_starts", rows + 1);
+  const TensorEntry& exceptions = parts.source().at(parts.name(".fx3_exception_highs"));
+  const int64_t count = exceptions.shape.size() == 1 ? exceptions.shape[0] : 0;
+  w.exception_highs = parts.need(".fx3_exception_highs", {DType::kU8}, {{count}});
+  w.exception_cols = unsigned32(".fx3_exception_cols", count);
   if (const std::string problem = formats::fx3_problem(w, true); !problem.empty()) parts.refuse(".fx3_codes", problem);
   return w;
 }

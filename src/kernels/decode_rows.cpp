@@ -1,7 +1,7 @@
 #include <cstring>
 
 #include "base/checked.h"
-#include "kernels/fx3_kernels.h"
+#include "kernels/matmul_driver.h"
 #include "kernels/prepared.h"
 #include "tensor/formats/codecs.h"
 
@@ -79,12 +79,9 @@ void decode_rows(const PreparedWeight& w, std::span<const int32_t> rows, MatView
   const PreparedData& p = w.data();
   if (p.layout == Layout::kFx3) {
     const auto cols = static_cast<size_t>(p.cols);
-    std::vector<uint16_t> bits(formats::fx3_tiles(cols) * formats::kFx3Tile + kFx3OutSlack);
-    const Fx3Kernel& kernel = fx3_kernel(active_isa());
+    std::vector<uint16_t> bits(formats::fx3_tiles(cols) * formats::kFx3Tile);
     for (size_t i = 0; i < rows.size(); ++i) {
-      const auto row = static_cast<size_t>(rows[i]);
-      kernel.decode(fx3_tiles_of(p, row), formats::fx3_tiles(cols), fx3_base_of(p, row), fx3_escapes_of(p, row),
-                    bits.data());
+      fx3_decode_block(fx3_kernel(active_isa()), p, static_cast<size_t>(rows[i]), 0, cols, bits.data());
       for (size_t k = 0; k < cols; ++k) out.row(i)[k] = formats::bf16_to_f32(bits[k]);
     }
     return;

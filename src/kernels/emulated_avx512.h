@@ -81,15 +81,6 @@ inline __m256 _mm512_extractf32x8_ps(__m512 a, int half) {
   return out;
 }
 
-inline __m512i _mm512_mask_expand_epi8(__m512i src, uint64_t mask, __m512i a) {
-  using namespace fettle::kernels::emulated;
-  auto out = bit_copy<Lanes<uint8_t, 64>>(src);
-  const auto from = bit_copy<Lanes<uint8_t, 64>>(a);
-  for (int i = 0, next = 0; i < 64; ++i)
-    if (mask >> i & 1) out.v[i] = from.v[next++];
-  return bit_copy<__m512i>(out);
-}
-
 inline __m256i _mm512_cvtneps_pbh(__m512 a) {
   using namespace fettle::kernels::emulated;
   const auto x = bit_copy<Lanes<float, 16>>(a);

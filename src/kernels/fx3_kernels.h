@@ -5,40 +5,50 @@
 #include <string_view>
 
 #include "base/cpu.h"
+#include "tensor/formats/fx3.h"
 
-// Decoding of FX3 tiles (tensor/formats/fx3.h) back to BF16, per ISA level. The product runs on decoded panels with the
-// dense BF16 kernels, so that its bits are those of a BF16 weight.
+// Kernels of FX3 weights (tensor/formats/fx3.h), per ISA level. All products have the bits of the dense BF16 kernel of
+// the same level: batches decode panels and multiply by it, one token is fused in the same order of additions.
 namespace fettle::kernels {
 
-// Words a decoder may touch behind the tiles it was asked for.
-inline constexpr size_t kFx3OutSlack = 1;
+// Puts one exception of a panel back.
+struct Fx3Patch {
+  uint8_t row;   // of the eight
+  uint8_t tile;  // of the panel
+  uint8_t at;    // weight of the tile
+  uint8_t high;  // its high byte
+};
+inline constexpr size_t kFx3MaxPatches = 64;  // per panel; panels with more are decoded
 
-// One panel of up to 16 whole tiles of four rows, times one token.
+inline constexpr size_t kFx3FusedRows = 8;
+
+// A panel of eight rows that share a table times one token: y[r] += sum_k x[k] w[r][k].
 struct Fx3DotArgs {
-  const uint8_t* tiles[4];
-  const uint8_t* next[4];     // tiles of the panel that follows, to be prefetched; any address
-  const uint8_t* escapes[4];  // moved behind those of the panel
-  uint8_t base[4];
-  size_t count;
-  const float* x;  // [64 * count]
-  float* y;        // [4], the panel's sums are added
+  const uint8_t* tiles;  // of row 0; the others `stride` bytes apart
+  size_t stride;
+  size_t count;  // tiles of a row, at most 16 = kDenseBlockK weights
+  const uint8_t* table;
+  const uint8_t* x;        // [64 * count] activations in the dense level's form
+  uint32_t patched_tiles;  // bit t: some row has an exception in tile t
+  const Fx3Patch* patches;
+  size_t patch_count;
+  float* y;  // [8]
 };
 
 struct Fx3Kernel {
   std::string_view name;
   Isa isa;
-  // tiles: [count][88]; escapes: the next escape bytes, readable for 64 bytes beyond the last; out: [64 * count] words
-  // and slack. Returns the escapes that follow.
-  const uint8_t* (*decode)(const uint8_t* tiles, size_t count, uint8_t base, const uint8_t* escapes, uint16_t* out);
-  // Without a detour through memory: the bits of the dense BF16 product of the same level. Null where decoding and a
-  // dense product are as fast.
-  void (*dot)(Fx3DotArgs& args) = nullptr;
+  // tiles: [count][96] of a row; out: [64 * count] words, without exceptions.
+  void (*decode)(const uint8_t* tiles, size_t count, const uint8_t* table, uint16_t* out);
+  // Null where there is no fused product.
+  void (*dot)(const Fx3DotArgs& args) = nullptr;
 };
 
 const Fx3Kernel& scalar_fx3_kernel();
 #if defined(__x86_64__)
 const Fx3Kernel& avx2_fx3_kernel();
-const Fx3Kernel& avx512_fx3_kernel();  // needs VBMI2 beside the level
+const Fx3Kernel& avx512_fx3_kernel();  // both need VBMI beside the level
+const Fx3Kernel& avx512_bf16_fx3_kernel();
 #endif
 
 // The best one at or below `isa` that this machine can run.

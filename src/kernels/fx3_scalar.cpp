@@ -1,28 +1,16 @@
-#include <cstring>
-
 #include "kernels/fx3_kernels.h"
-#include "tensor/formats/fx3.h"
 
 namespace fettle::kernels {
 namespace {
 
-const uint8_t* decode(const uint8_t* tile, size_t count, uint8_t base, const uint8_t* escapes, uint16_t* out) {
-  for (size_t i = 0; i < count; ++i, tile += formats::kFx3TileBytes, out += formats::kFx3Tile) {
-    uint64_t planes[3];
-    std::memcpy(planes, tile, sizeof planes);
-    const uint8_t* sm = tile + sizeof planes;
-    for (size_t j = 0; j < formats::kFx3Tile; ++j) {
-      const auto code = static_cast<int>((planes[0] >> j & 1) | (planes[1] >> j & 1) << 1 | (planes[2] >> j & 1) << 2);
-      const int exponent = code == 7 ? *escapes++ : base + code;
-      out[formats::fx3_weight_of(j)] = static_cast<uint16_t>((sm[j] & 0x80) << 8 | exponent << 7 | (sm[j] & 0x7F));
+void decode(const uint8_t* tile, size_t count, const uint8_t* table, uint16_t* out) {
+  for (size_t i = 0; i < count; ++i, tile += formats::kFx3TileBytes, out += formats::kFx3Tile)
+    for (size_t b = 0; b < formats::kFx3IndexBytes; ++b) {
+      const uint8_t* low = tile + formats::kFx3IndexBytes + b;
+      out[formats::fx3_weight_of(b)] = static_cast<uint16_t>(table[tile[b] & 15] << 8 | low[0]);
+      out[formats::fx3_weight_of(b + 32)] = static_cast<uint16_t>(table[tile[b] >> 4] << 8 | low[32]);
     }
-  }
-  return escapes;
 }
-
-#if defined(__x86_64__)
-bool has_vbmi2() { return __builtin_cpu_supports("avx512vbmi2"); }
-#endif
 
 }  // namespace
 
@@ -33,8 +21,9 @@ const Fx3Kernel& scalar_fx3_kernel() {
 
 const Fx3Kernel& fx3_kernel(Isa isa) {
 #if defined(__x86_64__)
-  if (isa >= avx512_fx3_kernel().isa && has_vbmi2()) return avx512_fx3_kernel();
-  if (isa >= avx2_fx3_kernel().isa) return avx2_fx3_kernel();
+  if (isa >= Isa::kAvx512 && __builtin_cpu_supports("avx512vbmi"))
+    return isa >= Isa::kAvx512Bf16 ? avx512_bf16_fx3_kernel() : avx512_fx3_kernel();
+  if (isa >= Isa::kAvx2) return avx2_fx3_kernel();
 #endif
   return scalar_fx3_kernel();
 }

@@ -45,7 +45,7 @@ struct Shape {
 // Enough copies of one prepared weight to exceed `kSetBytes`.
 struct WeightSet {
   std::vector<PreparedWeight> weights;
-  // FX3 escapes depend on the values: gaussian, and the same for the BF16 weights it is compared with.
+  // FX3 exceptions depend on the values: gaussian, and the same for the BF16 weights it is compared with.
   static PackedWeight make(const test::WeightCase& c) {
     if (c.format != Format::kFx3 && c.format != Format::kBF16) return test::random_weight(c, 1);
     Random r(1);
@@ -114,9 +114,48 @@ void run(benchmark::State& state, const test::WeightCase& c, ActMode mode, size_
   state.counters["peak_fraction"] = gops / peak_of(c.format, mode);
 }
 
+// FX3 and BF16 in turn, so that both see the same load of the machine.
+void run_fx3_beside_bf16(benchmark::State& state, Shape shape) {
+  const auto n = static_cast<size_t>(shape.n), k = static_cast<size_t>(shape.k);
+  const WeightSet sets[] = {WeightSet({Format::kFx3, shape.n, shape.k, shape.k, DType::kF32}),
+                            WeightSet({Format::kBF16, shape.n, shape.k, shape.k, DType::kF32})};
+  const std::vector<float> x = test::random_input(1, k, 2);
+  std::vector<float> y(n);
+  MatmulScratch scratch;
+  std::vector<double> times[2];
+  size_t next = 0;
+  for (auto _ : state) {
+    for (size_t i = 0; i < 2; ++i) {
+      const std::vector<PreparedWeight>& weights = sets[i].weights;
+      const double start = seconds_now();
+      matmul({x.data(), 1, k}, weights[next % weights.size()], ActMode::kA16, pool(), scratch, {y.data(), 1, n});
+      times[i].push_back(seconds_now() - start);
+    }
+    state.SetIterationTime(times[0].back());
+    ++next;
+  }
+  const char* names[] = {"fx3", "bf16"};
+  double median[2], best[2];
+  for (size_t i = 0; i < 2; ++i) {
+    std::sort(times[i].begin(), times[i].end());
+    best[i] = times[i].front();
+    median[i] = times[i][times[i].size() / 2];
+    state.counters[std::string(names[i]) + "_best_us"] = best[i] * 1e6;
+    state.counters[std::string(names[i]) + "_GB/s"] = static_cast<double>(sets[i].weights[0].bytes()) / best[i] * 1e-9;
+  }
+  state.counters["speedup_best"] = best[1] / best[0];
+  state.counters["speedup_median"] = median[1] / median[0];
+}
+
 void register_all() {
   using enum Format;
   const Shape shapes[] = {{2048, 2048}, {2048, 8192}, {8192, 2048}, {8192, 8192}, {32000, 2048}};
+  for (const Shape& shape : shapes)
+    benchmark::RegisterBenchmark(fmt::format("fx3_beside_bf16/{}x{}/M1", shape.n, shape.k).c_str(),
+                                 [=](benchmark::State& s) { run_fx3_beside_bf16(s, shape); })
+        ->UseManualTime()
+        ->Iterations(200)
+        ->Unit(benchmark::kMicrosecond);
   struct Row {
     const char* name;
     Format format;

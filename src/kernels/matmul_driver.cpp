@@ -13,9 +13,6 @@ namespace {
 constexpr size_t kItemBytes = size_t{64} << 10;  // weight bytes per item: about 5 us of memory time, far above the
                                                  // cost of handing out an item
 constexpr size_t kFp8Fused = 2;                  // up to this many tokens fp8 codes are decoded in registers
-constexpr size_t kFx3Rows = 8;                   // rows decoded at a time for few tokens: 16 KiB, half of L1
-constexpr size_t kFx3Stride = kDenseBlockK + kDensePad;  // words; no power of two, for the cache sets
-constexpr size_t kDenseRowsMax = 96;  // rows x kDenseBlockK bf16 stay in L2 while token tiles pass over them
 
 ActKey act_key(const QuantKernels& kernels, const PreparedData& p, ActMode mode) {
   ActKey key;
@@ -115,15 +112,6 @@ void write_rows(const Job& job, size_t row, size_t rows, size_t token, size_t to
   }
 }
 
-// acc: [tokens][kDenseRowsMax].
-void store_rows(const Job& job, size_t row, size_t rows, size_t token, size_t tokens, const float* acc) {
-  for (size_t t = 0; t < tokens; ++t) {
-    float* y = job.y.row(token + t) + row;
-    const float* from = acc + t * kDenseRowsMax;
-    for (size_t i = 0; i < rows; ++i) y[i] = job.store == Store::kAdd ? y[i] + from[i] : from[i];
-  }
-}
-
 void run_quant_block(const QuantKernels& kernels, const Job& job, size_t block, size_t token, size_t tokens,
                      QuantBuffers* b) {
   const PreparedData& p = *job.weight;
@@ -171,6 +159,14 @@ void run_quant_block(const QuantKernels& kernels, const Job& job, size_t block, 
 
 }  // namespace
 
+void store_rows(const Job& job, size_t row, size_t rows, size_t token, size_t tokens, const float* acc) {
+  for (size_t t = 0; t < tokens; ++t) {
+    float* y = job.y.row(token + t) + row;
+    const float* from = acc + t * kDenseRowsMax;
+    for (size_t i = 0; i < rows; ++i) y[i] = job.store == Store::kAdd ? y[i] + from[i] : from[i];
+  }
+}
+
 void MatmulScratch::Impl::begin() {
   jobs.clear();
   quant_used = dense_used = 0;
@@ -195,9 +191,8 @@ Job make_job(const KernelSet& kernels, const PreparedData& p, ActMode mode, MatV
     if (x.rows >= 16 && rows >= 8 * kDenseRowsMax) job.rows_per_item = kDenseRowsMax;
   } else if (p.layout == Layout::kFx3) {
     job.acts = find_dense_acts(kernels.dense.act_form(DType::kBF16), scratch);
-    const size_t wanted =
-        round_up(ceil_div(kItemBytes, formats::fx3_tiles(cols) * formats::kFx3TileBytes), kDenseTileRows);
-    job.rows_per_item = std::clamp<size_t>(wanted, kDenseTileRows, kDenseRowsMax);
+    // Fused rows want long items (fx3_product.cpp), threads want many; divisors of kFx3TableRows, for one table each.
+    job.rows_per_item = rows >= 32 * kDenseRowsMax ? kDenseRowsMax : rows >= 8 * kDenseRowsMax ? 48 : kDenseTileRows;
   } else {
     if (p.layout == Layout::kQuant) job.acts = find_quant_acts(act_key(kernels.quant, p, mode), scratch);
     const size_t block_bytes = std::max<size_t>(1, p.code_block_bytes());
@@ -287,72 +282,6 @@ void run_fp8_item(const QuantKernels& kernels, const Job& job, size_t row, size_
     }
     write_rows(job, row + r, std::min(kLanes, rows - r), token, tokens, acc);
   }
-}
-
-// Four rows times one token.
-void fx3_fused(const Fx3Kernel& kernel, const PreparedData& p, size_t row, const float* x, float* y) {
-  const auto cols = static_cast<size_t>(p.cols);
-  Fx3DotArgs d{};
-  d.y = y;
-  for (size_t i = 0; i < 4; ++i) {
-    d.base[i] = fx3_base_of(p, row + i);
-    d.escapes[i] = fx3_escapes_of(p, row + i);
-  }
-  for (size_t k = 0; k < cols; k += kDenseBlockK) {
-    d.count = std::min(kDenseBlockK, cols - k) / formats::kFx3Tile;
-    d.x = x + k;
-    const bool last = k + kDenseBlockK >= cols;
-    for (size_t i = 0; i < 4; ++i) {
-      d.tiles[i] = fx3_tiles_of(p, row + i) + k / formats::kFx3Tile * formats::kFx3TileBytes;
-      const size_t following = std::min(row + i + 4, static_cast<size_t>(p.rows) - 1);
-      d.next[i] = last ? fx3_tiles_of(p, following) : d.tiles[i] + d.count * formats::kFx3TileBytes;
-    }
-    kernel.dot(d);
-  }
-}
-
-// Panels of rows x kDenseBlockK are decoded into a cache and multiplied by the dense BF16 kernel: the bits are those of
-// run_dense_item on the same weights.
-void run_fx3_item(const KernelSet& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens) {
-  const PreparedData& p = *job.weight;
-  const DenseActs& a = job.scratch->dense[job.acts];
-  const Fx3Kernel& fx3 = kernels.fx3 != nullptr ? *kernels.fx3 : fx3_kernel(active_isa());
-  const auto cols = static_cast<size_t>(p.cols);
-  const size_t panel_rows = tokens <= 4 ? kFx3Rows : kDenseTileRows;
-  alignas(64) uint16_t panel[kDenseTileRows * kFx3Stride];
-  alignas(64) float acc[kTokenTile * kDenseRowsMax];
-  for (size_t t = 0; t < tokens; ++t) std::memset(acc + t * kDenseRowsMax, 0, rows * sizeof(float));
-  size_t r = 0;
-  // One token and whole tiles: fused, on the activations of the level whose bits it has.
-  if (tokens == 1 && fx3.dot != nullptr && fx3.isa == kernels.dense.isa && cols % formats::kFx3Tile == 0)
-    for (; r + 4 <= rows; r += 4)
-      fx3_fused(fx3, p, row + r, reinterpret_cast<const float*>(a.values.data() + token * a.stride), acc + r);
-  for (; r < rows; r += panel_rows) {
-    const size_t n = std::min(panel_rows, rows - r);
-    const uint8_t* escapes[kDenseTileRows];
-    for (size_t i = 0; i < n; ++i) escapes[i] = fx3_escapes_of(p, row + r + i);
-    for (size_t k = 0; k < cols; k += kDenseBlockK) {
-      const size_t width = std::min(kDenseBlockK, cols - k);
-      for (size_t i = 0; i < n; ++i)
-        escapes[i] =
-            fx3.decode(fx3_tiles_of(p, row + r + i) + k / formats::kFx3Tile * formats::kFx3TileBytes,
-                       formats::fx3_tiles(width), fx3_base_of(p, row + r + i), escapes[i], panel + i * kFx3Stride);
-      DenseArgs d{};
-      d.type = DType::kBF16;
-      d.w = reinterpret_cast<const uint8_t*>(panel);
-      d.w_stride = kFx3Stride * sizeof(uint16_t);
-      d.rows = n;
-      d.x = a.values.data() + token * a.stride + k * dense_act_bytes(a.form);
-      d.x_stride = a.stride;
-      d.tokens = tokens;
-      d.cols = width;
-      d.y = acc + r;
-      d.y_stride = kDenseRowsMax;
-      d.add = true;
-      kernels.dense.dot(d);
-    }
-  }
-  store_rows(job, row, rows, token, tokens, acc);
 }
 
 void run_dense_item(const DenseKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens) {

@@ -11,6 +11,8 @@
 // Parts of matmul.cpp that tests drive with kernels of their own choice.
 namespace fettle::kernels {
 
+inline constexpr size_t kDenseRowsMax = 96;  // rows x kDenseBlockK bf16 stay in L2 while token tiles pass over them
+
 struct KernelSet {
   const QuantKernels& quant;
   const DenseKernels& dense;
@@ -60,7 +62,13 @@ void run_item(const KernelSet& kernels, const Job& job, size_t item);
 void run_quant_item(const QuantKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
 void run_fp8_item(const QuantKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
 void run_fx3_item(const KernelSet& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
+// Weights of one row, columns [begin, begin + width), begin a multiple of a tile. out: [width rounded up to tiles].
+void fx3_decode_block(const Fx3Kernel& kernel, const PreparedData& p, size_t row, size_t begin, size_t width,
+                      uint16_t* out);
 void run_dense_item(const DenseKernels& kernels, const Job& job, size_t row, size_t rows, size_t token, size_t tokens);
+
+// Writes or adds sums of a job's rows. acc: [tokens][kDenseRowsMax].
+void store_rows(const Job& job, size_t row, size_t rows, size_t token, size_t tokens, const float* acc);
 
 void matmul_with(const KernelSet& kernels, MatView<const float> x, std::span<const PreparedWeight* const> ws,
                  ActMode mode, ThreadPool& pool, MatmulScratch& scratch, std::span<const MatView<float>> ys,

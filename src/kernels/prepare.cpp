@@ -328,11 +328,6 @@ PreparedWeight prepare(const PackedWeight& w, ThreadPool& pool) {
   if (info.kind == CodeKind::kBF16Planes) {
     p->layout = Layout::kFx3;
     p->fx3 = w;
-    const size_t n = w.escapes.nbytes();
-    p->fx3_escapes.resize(n + formats::kFx3EscapeSlack);
-    if (n > 0) std::memcpy(p->fx3_escapes.data(), w.escapes.bytes().data(), n);
-    std::memset(p->fx3_escapes.data() + n, 0, formats::kFx3EscapeSlack);
-    p->fx3.escapes = Tensor();
     return PreparedWeight(std::move(p));
   }
   p->layout = info.kind == CodeKind::kE4M3 ? Layout::kFp8 : Layout::kQuant;
@@ -360,8 +355,8 @@ bool PreparedWeight::zero_copy() const {
 size_t PreparedWeight::bytes() const {
   if (!data_) return 0;
   const PreparedData& p = *data_;
-  return p.dense.nbytes() + p.fx3.bytes() + p.fx3_escapes.size() + p.codes.size() + p.scales.values.size() +
-         p.scales.supers.size() + p.mins.values.size() + p.mins.supers.size() + p.zero_points.size();
+  return p.dense.nbytes() + p.fx3.bytes() + p.codes.size() + p.scales.values.size() + p.scales.supers.size() +
+         p.mins.values.size() + p.mins.supers.size() + p.zero_points.size();
 }
 
 }  // namespace fettle::kernels

@@ -27,8 +27,7 @@ struct PreparedData {
 
   Tensor dense;  // kDense: [N, K], possibly borrowed and unaligned
 
-  PackedWeight fx3;                    // kFx3: as stored, possibly borrowed
-  AlignedBuffer<uint8_t> fx3_escapes;  // with the bytes that kernels read beyond the last
+  PackedWeight fx3;  // kFx3: as stored, possibly borrowed
 
   size_t row_blocks = 0;     // ceil(N / 16)
   int64_t group_size = 0;    // of the format
@@ -47,13 +46,14 @@ struct PreparedData {
   size_t code_block_bytes() const;  // of one row block
 };
 
-inline const uint8_t* fx3_tiles_of(const PreparedData& p, size_t row) {
-  return p.fx3.codes.data<uint8_t>() + row * formats::fx3_tiles(static_cast<size_t>(p.cols)) * formats::kFx3TileBytes;
+inline size_t fx3_row_bytes(const PreparedData& p) {
+  return formats::fx3_tiles(static_cast<size_t>(p.cols)) * formats::kFx3TileBytes;
 }
-inline uint8_t fx3_base_of(const PreparedData& p, size_t row) { return p.fx3.exponent_bases.data<uint8_t>()[row]; }
-inline const uint8_t* fx3_escapes_of(const PreparedData& p, size_t row) {
-  const size_t groups = formats::fx3_groups(static_cast<size_t>(p.cols));
-  return p.fx3_escapes.data() + p.fx3.escape_starts.data<uint32_t>()[row * groups];
+inline const uint8_t* fx3_tiles_of(const PreparedData& p, size_t row, size_t first_tile) {
+  return p.fx3.codes.data<uint8_t>() + row * fx3_row_bytes(p) + first_tile * formats::kFx3TileBytes;
+}
+inline const uint8_t* fx3_table_of(const PreparedData& p, size_t row) {
+  return p.fx3.high_tables.data<uint8_t>() + row / formats::kFx3TableRows * formats::kFx3TableSize;
 }
 
 }  // namespace fettle::kernels

@@ -17,7 +17,7 @@ namespace fettle::models {
 enum class Residency : uint8_t {
   kAuto,  // FX3 for losslessly packed checkpoints (DFloat11, FX3), else as stored
   kBf16,  // plain
-  kFx3,   // packed at load: about 30 % less memory and faster decoding
+  kFx3,   // packed at load: a quarter less memory and faster decoding
 };
 
 struct LoadOptions {

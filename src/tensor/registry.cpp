@@ -78,8 +78,8 @@ constexpr FormatInfo kFormats[] = {
                              kIQ4NL, 32, 4.5),
     row<gguf<ggml::kQ1_0>>(F::kQ1_0, "q1_0", "GGUF Q1_0: signs per 128", 4, K::kOffset, 1, nullptr, 128, 1.125),
     row<gguf<ggml::kQ2_0>>(F::kQ2_0, "q2_0", "GGUF Q2_0: -1, 0, 1, 2 per 64", 4, K::kOffset, 1, nullptr, 64, 2.25),
-    row<formats::encode_fx3>(F::kFx3, "fx3", "lossless bf16: 3-bit exponent codes with escapes, for fast decoding", 16,
-                             K::kBF16Planes, 0, nullptr, 0, 0),
+    row<formats::encode_fx3>(F::kFx3, "fx3", "lossless bf16 in 12 bits: 4-bit indices of high bytes, for fast decoding",
+                             16, K::kBF16Planes, 0, nullptr, 0, 0),
 };
 
 }  // namespace

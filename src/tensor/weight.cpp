@@ -76,7 +76,8 @@ void code_values(const PackedWeight& w, const FormatInfo& info, int64_t row, siz
 
 size_t PackedWeight::bytes() const {
   return codes.nbytes() + scales.nbytes() + zero_points.nbytes() + mins.nbytes() + super_scales.nbytes() +
-         super_mins.nbytes() + exponent_bases.nbytes() + escapes.nbytes() + escape_starts.nbytes();
+         super_mins.nbytes() + high_tables.nbytes() + exception_starts.nbytes() + exception_cols.nbytes() +
+         exception_highs.nbytes();
 }
 
 double PackedWeight::bits_per_weight() const {

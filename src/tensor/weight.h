@@ -46,7 +46,7 @@ enum class CodeKind : uint8_t {
   kOffset,      // unsigned code - code_offset (int4: 8; GGUF types as they define)
   kTable16,     // 16-entry table (NF4, E2M1, IQ4_NL)
   kE4M3,        // fp8
-  kBF16Planes,  // FX3: exponents as bit planes, see tensor/formats/fx3.h
+  kBF16Planes,  // FX3: indices of high bytes, low bytes (tensor/formats/fx3.h)
 };
 
 // A weight matrix [rows N, cols K] in one format, in the canonical layout every reader produces and every kernel
@@ -68,10 +68,11 @@ struct PackedWeight {
   Tensor super_scales;  // empty, or F16 [N, ceil(K/256)]
   Tensor super_mins;    // empty, or F16 [N, ceil(K/256)]
   float tensor_scale = 1.0f;
-  // FX3 only, whose codes are U8 [N, 88 * ceil(K/64)]:
-  Tensor exponent_bases;  // U8 [N]
-  Tensor escapes;         // U8 [E], exponents outside the rows' windows in order
-  Tensor escape_starts;   // U32 [N * ceil(K/4096) + 1], index of the first escape of every 4096 weights of a row
+  // FX3 only, whose codes are U8 [N, 96 * ceil(K/64)]:
+  Tensor high_tables;       // U8 [ceil(N/96), 16]
+  Tensor exception_starts;  // U32 [N + 1], index of the first exception of every row, then E
+  Tensor exception_cols;    // U32 [E], ascending in a row
+  Tensor exception_highs;   // U8 [E], their high bytes
 
   int64_t groups() const { return group_size > 0 ? (cols + group_size - 1) / group_size : 0; }
   size_t bytes() const;            // exact, all parts, as held in memory

@@ -1,8 +1,9 @@
 #include "tensor/formats/fx3.h"
 
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
+#include <numeric>
 
 #include "base/checked.h"
 #include "tensor/convert.h"
@@ -12,9 +13,6 @@
 
 namespace fettle::formats {
 namespace {
-
-constexpr int kEscape = 7;
-constexpr size_t kTilesPerGroup = kFx3Group / kFx3Tile;
 
 // Row-major BF16 words, possibly unaligned.
 struct Words {
@@ -28,118 +26,148 @@ struct Words {
   }
 };
 
-uint8_t exponent_of(uint16_t u) { return static_cast<uint8_t>(u >> 7); }
-uint16_t word_of(int exponent, uint8_t sm) {
-  return static_cast<uint16_t>((sm & 0x80) << 8 | exponent << 7 | (sm & 0x7F));
-}
+constexpr uint8_t kNone = 0xFF;
 
-// First exponent of the seven consecutive ones that most weights of the row have; the lowest of several.
-uint8_t best_base(const Words& w, size_t row) {
+// Index of every high byte, kNone for those outside the table.
+using Indices = std::array<uint8_t, 256>;
+
+// The most frequent high bytes of rows [begin, end), the lower one first among equals; unused entries stay 0.
+Indices choose_table(const Words& w, size_t begin, size_t end, uint8_t* table) {
   std::array<size_t, 256> counts{};
-  for (size_t k = 0; k < w.cols; ++k) ++counts[exponent_of(w.at(row, k))];
-  size_t window = 0, best = 0;
-  int base = 0;
-  for (int e = 0; e < kEscape; ++e) window += counts[static_cast<size_t>(e)];
-  best = window;
-  for (int b = 1; b <= kFx3MaxBase; ++b) {
-    window += counts[static_cast<size_t>(b + kEscape - 1)] - counts[static_cast<size_t>(b - 1)];
-    if (window > best) {
-      best = window;
-      base = b;
-    }
+  for (size_t r = begin; r < end; ++r)
+    for (size_t k = 0; k < w.cols; ++k) ++counts[w.at(r, k) >> 8];
+  std::array<uint8_t, 256> order;
+  std::iota(order.begin(), order.end(), uint8_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](uint8_t a, uint8_t b) { return counts[a] > counts[b]; });
+  Indices indices;
+  indices.fill(kNone);
+  for (size_t i = 0; i < kFx3TableSize && counts[order[i]] > 0; ++i) {
+    table[i] = order[i];
+    indices[order[i]] = static_cast<uint8_t>(i);
   }
-  return static_cast<uint8_t>(base);
+  return indices;
 }
 
-bool escapes(uint8_t exponent, uint8_t base) { return exponent < base || exponent >= base + kEscape; }
+Indices indices_of(const uint8_t* table) {
+  Indices indices;
+  indices.fill(kNone);
+  for (size_t i = kFx3TableSize; i-- > 0;) indices[table[i]] = static_cast<uint8_t>(i);
+  return indices;
+}
 
-// One tile; returns the end of the escapes written.
-uint8_t* pack_tile(const Words& w, size_t row, size_t col, uint8_t base, uint8_t* tile, uint8_t* escape) {
-  uint64_t planes[3] = {};
-  uint8_t* sm = tile + sizeof planes;
+void pack_tile(const Words& w, size_t row, size_t col, const Indices& indices, uint8_t* tile) {
+  uint8_t index[kFx3Tile];
+  uint8_t* low = tile + kFx3IndexBytes;
   for (size_t j = 0; j < kFx3Tile; ++j) {
     const size_t k = col + fx3_weight_of(j);
-    if (k >= w.cols) {
-      sm[j] = 0;
-      continue;
-    }
-    const uint16_t u = w.at(row, k);
-    const uint8_t e = exponent_of(u);
-    sm[j] = static_cast<uint8_t>((u >> 8 & 0x80) | (u & 0x7F));
-    int code = e - base;
-    if (escapes(e, base)) {
-      code = kEscape;
-      *escape++ = e;
-    }
-    for (int p = 0; p < 3; ++p) planes[p] |= static_cast<uint64_t>(code >> p & 1) << j;
+    const uint16_t u = k < w.cols ? w.at(row, k) : uint16_t{0};
+    const uint8_t i = k < w.cols ? indices[u >> 8] : uint8_t{0};
+    low[j] = static_cast<uint8_t>(u);
+    index[j] = i == kNone ? uint8_t{0} : i;
   }
-  std::memcpy(tile, planes, sizeof planes);
-  return escape;
-}
-
-uint64_t plane(const uint8_t* tile, size_t p) {
-  uint64_t v;
-  std::memcpy(&v, tile + 8 * p, sizeof v);
-  return v;
+  for (size_t b = 0; b < kFx3IndexBytes; ++b) tile[b] = static_cast<uint8_t>(index[b] | index[kFx3IndexBytes + b] << 4);
 }
 
 const uint8_t* row_tiles(const PackedWeight& w, size_t row) {
   return w.codes.data<uint8_t>() + row * static_cast<size_t>(w.codes.dim(1));
 }
 
+PackedWeight empty_fx3(int64_t rows, int64_t cols) {
+  PackedWeight w;
+  w.format = Format::kFx3;
+  w.rows = rows;
+  w.cols = cols;
+  const auto tiles = static_cast<int64_t>(fx3_tiles(static_cast<size_t>(cols)));
+  const auto tables = static_cast<int64_t>(fx3_tables(static_cast<size_t>(rows)));
+  w.codes = Tensor::empty(DType::kU8, {rows, tiles * static_cast<int64_t>(kFx3TileBytes)});
+  w.high_tables = Tensor::zeros(DType::kU8, {tables, static_cast<int64_t>(kFx3TableSize)});
+  w.exception_starts = Tensor::zeros(DType::kU32, {rows + 1});
+  return w;
+}
+
+// Codes, tables and, in exception_starts[r + 1], the number of exceptions of row r.
+void pack_rows(const Words& words, PackedWeight* w, ThreadPool* pool) {
+  const auto rows = static_cast<size_t>(w->rows);
+  const size_t tiles = fx3_tiles(words.cols);
+  uint8_t* codes = part_bytes(w->codes);
+  uint8_t* tables = part_bytes(w->high_tables);
+  auto* counts = w->exception_starts.mutable_data<uint32_t>() + 1;
+  for_rows(fx3_tables(rows), pool, [&](size_t g) {
+    const size_t begin = g * kFx3TableRows, end = std::min(rows, begin + kFx3TableRows);
+    const Indices indices = choose_table(words, begin, end, tables + g * kFx3TableSize);
+    for (size_t r = begin; r < end; ++r) {
+      for (size_t i = 0; i < tiles; ++i)
+        pack_tile(words, r, i * kFx3Tile, indices, codes + (r * tiles + i) * kFx3TileBytes);
+      for (size_t k = 0; k < words.cols; ++k) counts[r] += indices[words.at(r, k) >> 8] == kNone ? 1 : 0;
+    }
+  });
+}
+
 }  // namespace
+
+Fx3Exceptions Fx3Exceptions::within(size_t begin, size_t end) const {
+  const auto at = [&](size_t col) {
+    return static_cast<size_t>(std::lower_bound(cols.begin(), cols.end(), col) - cols.begin());
+  };
+  const size_t first = at(begin), count = at(end) - first;
+  return {cols.subspan(first, count), highs.subspan(first, count)};
+}
+
+Fx3Exceptions fx3_exceptions(const PackedWeight& w, size_t row) {
+  const uint32_t* starts = w.exception_starts.data<uint32_t>() + row;
+  const size_t count = starts[1] - starts[0];
+  if (count == 0) return {};
+  return {{w.exception_cols.data<uint32_t>() + starts[0], count},
+          {w.exception_highs.data<uint8_t>() + starts[0], count}};
+}
 
 PackedWeight fx3_from_bf16(const Tensor& t, ThreadPool* pool) {
   FETTLE_CHECK(t.dtype() == DType::kBF16 && t.rank() == 2);
   const auto rows = static_cast<size_t>(t.dim(0)), cols = static_cast<size_t>(t.dim(1));
   const Words words{t.bytes().data(), cols};
-  const size_t tiles = fx3_tiles(cols), groups = fx3_groups(cols);
-  PackedWeight w;
-  w.format = Format::kFx3;
-  w.rows = t.dim(0);
-  w.cols = t.dim(1);
-  w.codes = Tensor::empty(DType::kU8, {w.rows, static_cast<int64_t>(tiles * kFx3TileBytes)});
-  w.exponent_bases = Tensor::empty(DType::kU8, {w.rows});
-  w.escape_starts = Tensor::zeros(DType::kU32, {static_cast<int64_t>(rows * groups + 1)});
-  auto* starts = reinterpret_cast<uint32_t*>(part_bytes(w.escape_starts));
-  uint8_t* bases = part_bytes(w.exponent_bases);
-  for_rows(rows, pool, [&](size_t r) {
-    const uint8_t base = bases[r] = best_base(words, r);
-    for (size_t k = 0; k < cols; ++k)
-      starts[r * groups + k / kFx3Group + 1] += escapes(exponent_of(words.at(r, k)), base) ? 1 : 0;
-  });
+  PackedWeight w = empty_fx3(t.dim(0), t.dim(1));
+  pack_rows(words, &w, pool);
+  auto* starts = w.exception_starts.mutable_data<uint32_t>();
   uint64_t total = 0;
-  for (size_t i = 1; i <= rows * groups; ++i) {
-    total += starts[i];
+  for (size_t r = 1; r <= rows; ++r) {
+    total += starts[r];
     if (total > UINT32_MAX)
-      fail(ErrorCode::kInput, "fx3: [{}, {}]: more than {} exponents outside the rows' windows", rows, cols,
-           UINT32_MAX);
-    starts[i] = static_cast<uint32_t>(total);
+      fail(ErrorCode::kInput, "fx3: [{}, {}]: more than {} weights outside the tables", rows, cols, UINT32_MAX);
+    starts[r] = static_cast<uint32_t>(total);
   }
-  w.escapes = Tensor::empty(DType::kU8, {static_cast<int64_t>(total)});
-  uint8_t* escape_bytes = part_bytes(w.escapes);
-  uint8_t* codes = part_bytes(w.codes);
+  w.exception_cols = Tensor::empty(DType::kU32, {static_cast<int64_t>(total)});
+  w.exception_highs = Tensor::empty(DType::kU8, {static_cast<int64_t>(total)});
+  if (total == 0) return w;
+  auto* exception_cols = w.exception_cols.mutable_data<uint32_t>();
+  uint8_t* exception_highs = part_bytes(w.exception_highs);
   for_rows(rows, pool, [&](size_t r) {
-    uint8_t* escape = escape_bytes + starts[r * groups];
-    for (size_t i = 0; i < tiles; ++i)
-      escape = pack_tile(words, r, i * kFx3Tile, bases[r], codes + (r * tiles + i) * kFx3TileBytes, escape);
+    size_t at = starts[r];
+    if (at == starts[r + 1]) return;
+    const Indices indices = indices_of(w.high_tables.data<uint8_t>() + r / kFx3TableRows * kFx3TableSize);
+    for (size_t k = 0; k < cols; ++k) {
+      const auto high = static_cast<uint8_t>(words.at(r, k) >> 8);
+      if (indices[high] != kNone) continue;
+      exception_cols[at] = static_cast<uint32_t>(k);
+      exception_highs[at++] = high;
+    }
   });
   return w;
 }
 
 void fx3_decode_row_bits(const PackedWeight& w, int64_t row, std::span<uint16_t> out) {
   const auto r = static_cast<size_t>(row);
-  const size_t groups = fx3_groups(out.size());
-  const int base = w.exponent_bases.data<uint8_t>()[r];
-  const uint8_t* escape = w.escapes.data<uint8_t>() + w.escape_starts.data<uint32_t>()[r * groups];
+  const uint8_t* table = w.high_tables.data<uint8_t>() + r / kFx3TableRows * kFx3TableSize;
   const uint8_t* tile = row_tiles(w, r);
-  for (size_t col = 0; col < out.size(); col += kFx3Tile, tile += kFx3TileBytes) {
-    const uint64_t p0 = plane(tile, 0), p1 = plane(tile, 1), p2 = plane(tile, 2);
+  for (size_t col = 0; col < out.size(); col += kFx3Tile, tile += kFx3TileBytes)
     for (size_t j = 0; j < kFx3Tile; ++j) {
-      const auto code = static_cast<int>((p0 >> j & 1) | (p1 >> j & 1) << 1 | (p2 >> j & 1) << 2);
-      const int exponent = code == kEscape ? *escape++ : base + code;
-      if (const size_t k = col + fx3_weight_of(j); k < out.size()) out[k] = word_of(exponent, tile[24 + j]);
+      const size_t k = col + fx3_weight_of(j);
+      const int index = tile[j % kFx3IndexBytes] >> (j < kFx3IndexBytes ? 0 : 4) & 15;
+      if (k < out.size()) out[k] = static_cast<uint16_t>(table[index] << 8 | tile[kFx3IndexBytes + j]);
     }
+  const Fx3Exceptions exceptions = fx3_exceptions(w, r);
+  for (size_t i = 0; i < exceptions.cols.size(); ++i) {
+    uint16_t& word = out[exceptions.cols[i]];
+    word = static_cast<uint16_t>(exceptions.highs[i] << 8 | (word & 0xFF));
   }
 }
 
@@ -162,39 +190,38 @@ std::string part_problem(const char* part, const Tensor& t, DType dtype, std::ve
 
 std::string contents_problem(const PackedWeight& w) {
   const auto rows = static_cast<size_t>(w.rows), cols = static_cast<size_t>(w.cols);
-  const size_t groups = fx3_groups(cols), tiles = fx3_tiles(cols);
-  const auto* starts = w.escape_starts.data<uint32_t>();
-  if (rows * groups > 0 && starts[0] != 0) return fmt::format("escape_starts: expected 0 first, found {}", starts[0]);
-  uint64_t count = 0;
+  const auto count = static_cast<uint64_t>(w.exception_cols.numel());
+  const auto* starts = w.exception_starts.data<uint32_t>();
+  if (starts[0] != 0) return fmt::format("exception_starts: expected 0 first, found {}", starts[0]);
+  for (size_t r = 0; r < rows; ++r)
+    if (starts[r + 1] < starts[r] || starts[r + 1] > count)
+      return fmt::format("exception_starts: entry {}: expected {} to {}, found {}", r + 1, starts[r], count,
+                         starts[r + 1]);
+  if (starts[rows] != count) return fmt::format("exception_starts: expected {} last, found {}", count, starts[rows]);
   for (size_t r = 0; r < rows; ++r) {
-    if (w.exponent_bases.data<uint8_t>()[r] > kFx3MaxBase)
-      return fmt::format("exponent_bases: row {}: expected at most {}, found {}", r, kFx3MaxBase,
-                         w.exponent_bases.data<uint8_t>()[r]);
-    const uint8_t* tile = row_tiles(w, r);
-    for (size_t i = 0; i < tiles; ++i, tile += kFx3TileBytes) {
-      count += static_cast<uint64_t>(std::popcount(plane(tile, 0) & plane(tile, 1) & plane(tile, 2)));
-      if (i % kTilesPerGroup + 1 != kTilesPerGroup && i + 1 != tiles) continue;
-      const size_t group = r * groups + i / kTilesPerGroup;
-      if (starts[group + 1] != count)
-        return fmt::format("escape_starts: entry {}: expected {} escapes as in the codes, found {}", group + 1, count,
-                           starts[group + 1]);
+    uint64_t least = 0;
+    for (const uint32_t col : fx3_exceptions(w, r).cols) {
+      if (col < least || col >= cols)
+        return fmt::format("exception_cols: row {}: expected a column from {} to {}, found {}", r, least,
+                           static_cast<int64_t>(cols) - 1, col);
+      least = uint64_t{col} + 1;
     }
   }
-  if (count != static_cast<uint64_t>(w.escapes.numel()))
-    return fmt::format("escapes: expected {} bytes, found {}", count, w.escapes.numel());
   return {};
 }
 
 }  // namespace
 
 std::string fx3_problem(const PackedWeight& w, bool contents) {
-  const auto cols = static_cast<size_t>(w.cols);
+  const auto rows = static_cast<size_t>(w.rows), cols = static_cast<size_t>(w.cols);
   const auto row_bytes = static_cast<int64_t>(fx3_tiles(cols) * kFx3TileBytes);
-  for (std::string problem : {part_problem("codes", w.codes, DType::kU8, {w.rows, row_bytes}),
-                              part_problem("exponent_bases", w.exponent_bases, DType::kU8, {w.rows}),
-                              part_problem("escapes", w.escapes, DType::kU8, {w.escapes.numel()}),
-                              part_problem("escape_starts", w.escape_starts, DType::kU32,
-                                           {w.rows * static_cast<int64_t>(fx3_groups(cols)) + 1})})
+  const auto tables = static_cast<int64_t>(fx3_tables(rows)), size = static_cast<int64_t>(kFx3TableSize);
+  for (std::string problem :
+       {part_problem("codes", w.codes, DType::kU8, {w.rows, row_bytes}),
+        part_problem("high_tables", w.high_tables, DType::kU8, {tables, size}),
+        part_problem("exception_starts", w.exception_starts, DType::kU32, {w.rows + 1}),
+        part_problem("exception_cols", w.exception_cols, DType::kU32, {w.exception_cols.numel()}),
+        part_problem("exception_highs", w.exception_highs, DType::kU8, {w.exception_cols.numel()})})
     if (!problem.empty()) return problem;
   return contents ? contents_problem(w) : std::string();
 }

@@ -50,41 +50,64 @@ TEST(Fx3, AllPatternsInOneRow) {
   EXPECT_EQ(words_of(fx3_to_bf16(fx3_from_bf16(bf16(1, 65536, words), nullptr), nullptr)), words);
 }
 
-TEST(Fx3, GaussianWeightsTakeElevenBits) {
+TEST(Fx3, GaussianWeightsTakeTwelveBits) {
   const PackedWeight w = fx3_from_bf16(bf16(64, 4096, gauss_words(64 * 4096, 2)), nullptr);
-  // 2.1 to 2.8 % escapes of 8 bits beside 11.
-  EXPECT_LT(w.bits_per_weight(), 11.3);
-  EXPECT_GT(w.bits_per_weight(), 11.1);
+  // 12 bits; four bytes per row and two tables: 0.009; 40 bits for an exception in about 40,000: 0.001.
+  EXPECT_GT(w.bits_per_weight(), 12.0);
+  EXPECT_LT(w.bits_per_weight(), 12.02);
 }
 
-TEST(Fx3, RowsKeepTheirOwnWindow) {
+TEST(Fx3, TablesFollowTheRows) {
   std::vector<uint16_t> words;
-  for (int row = 0; row < 4; ++row)
-    for (uint16_t u : gauss_words(256, 3)) words.push_back(f32_to_bf16(std::ldexp(bf16_to_f32(u), 20 * row - 30)));
-  const PackedWeight w = fx3_from_bf16(bf16(4, 256, words), nullptr);
+  for (int row = 0; row < 192; ++row)  // the second half is 2^40 times as large
+    for (uint16_t u : gauss_words(256, 3)) words.push_back(f32_to_bf16(std::ldexp(bf16_to_f32(u), row < 96 ? 0 : 40)));
+  const PackedWeight w = fx3_from_bf16(bf16(192, 256, words), nullptr);
   EXPECT_EQ(words_of(fx3_to_bf16(w, nullptr)), words);
-  const auto* base = w.exponent_bases.data<uint8_t>();
-  EXPECT_EQ(base[1] - base[0], 20);
-  EXPECT_EQ(base[3] - base[2], 20);
+  const auto* table = w.high_tables.data<uint8_t>();
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(table[16 + i] - table[i], 20) << i;  // 40 exponents are 20 high bytes
+}
+
+TEST(Fx3, MoreThanSixteenHighBytesBecomeExceptions) {
+  std::vector<uint16_t> words;
+  for (uint16_t high = 0; high < 20; ++high) words.insert(words.end(), 64, static_cast<uint16_t>(high << 8 | 0x5A));
+  words.resize(words.size() + 64, 0x035A);  // high byte 3 is the most frequent one
+  const PackedWeight w = fx3_from_bf16(bf16(1, static_cast<int64_t>(words.size()), words), nullptr);
+  EXPECT_EQ(w.high_tables.data<uint8_t>()[0], 3);
+  EXPECT_EQ(w.high_tables.data<uint8_t>()[1], 0);  // the lower one of equals
+  EXPECT_EQ(w.exception_cols.numel(), 4 * 64);
+  EXPECT_EQ(w.exception_cols.data<uint32_t>()[0], 16u * 64);
+  EXPECT_EQ(w.exception_highs.data<uint8_t>()[0], 16);
+  EXPECT_EQ(words_of(fx3_to_bf16(w, nullptr)), words);
 }
 
 TEST(Fx3, DamagedPartsAreFound) {
-  const PackedWeight good = fx3_from_bf16(bf16(3, 5000, gauss_words(15000, 4)), nullptr);
+  std::vector<uint16_t> words = gauss_words(15000, 4);
+  for (size_t i = 0; i < 8; ++i)  // one weight each of large negative numbers: fewer table entries are left
+    words[(i < 5 ? 100 : 12000) + i] = static_cast<uint16_t>(0xF000 + 0x100 * i);
+  const PackedWeight good = fx3_from_bf16(bf16(3, 5000, words), nullptr);
   const auto changed = [&](auto change) {
     PackedWeight w = good;
-    for (Tensor* t : {&w.codes, &w.exponent_bases, &w.escapes, &w.escape_starts}) *t = t->copy();
+    for (Tensor* t : {&w.codes, &w.high_tables, &w.exception_starts, &w.exception_cols, &w.exception_highs})
+      *t = t->copy();
     change(w);
     return fx3_problem(w, true);
   };
+  const auto starts = [](PackedWeight& w) { return w.exception_starts.mutable_data<uint32_t>(); };
+  const auto cols = [](PackedWeight& w) { return w.exception_cols.mutable_data<uint32_t>(); };
+  const auto count = static_cast<uint32_t>(good.exception_cols.numel());
+  ASSERT_GE(fx3_exceptions(good, 0).cols.size(), 2u);
+  ASSERT_GE(fx3_exceptions(good, 2).cols.size(), 1u);
   EXPECT_EQ(changed([](PackedWeight&) {}), "");
   EXPECT_THAT(changed([](PackedWeight& w) { w.cols = 5056 + 64; }), testing::HasSubstr("codes"));
-  EXPECT_THAT(changed([](PackedWeight& w) { part_bytes(w.exponent_bases)[1] = 249; }),
-              testing::HasSubstr("row 1: expected at most 248, found 249"));
-  EXPECT_THAT(changed([](PackedWeight& w) { ++part_bytes(w.escape_starts)[8]; }), testing::HasSubstr("entry 2"));
-  EXPECT_THAT(changed([](PackedWeight& w) { std::memset(part_bytes(w.codes), 255, 24); }),
-              testing::HasSubstr("escape_starts: entry 1"));
-  EXPECT_THAT(changed([](PackedWeight& w) { w.escapes = w.escapes.slice_rows(0, w.escapes.dim(0) - 1); }),
-              testing::HasSubstr("escapes: expected"));
+  EXPECT_THAT(changed([](PackedWeight& w) { w.high_tables = w.high_tables.slice_rows(0, 0); }),
+              testing::HasSubstr("high_tables"));
+  EXPECT_THAT(changed([&](PackedWeight& w) { ++starts(w)[0]; }), testing::HasSubstr("expected 0 first, found 1"));
+  EXPECT_THAT(changed([&](PackedWeight& w) { starts(w)[1] = count + 1; }), testing::HasSubstr("entry 1"));
+  EXPECT_THAT(changed([&](PackedWeight& w) { --starts(w)[3]; }), testing::HasSubstr("last"));
+  EXPECT_THAT(changed([&](PackedWeight& w) { cols(w)[count - 1] = 5000; }), testing::HasSubstr("row 2"));
+  EXPECT_THAT(changed([&](PackedWeight& w) { cols(w)[1] = cols(w)[0]; }), testing::HasSubstr("row 0"));
+  EXPECT_THAT(changed([&](PackedWeight& w) { w.exception_highs = w.exception_highs.slice_rows(0, count - 1); }),
+              testing::HasSubstr("exception_highs"));
 }
 
 }  // namespace
