@@ -98,18 +98,18 @@ std::vector<int64_t> activation_order(MatView<const float> h) {
   return perm;
 }
 
-double spectral_norm(MatView<const float> h) {
+double spectral_norm(MatView<const float> h, int steps) {
   const size_t k = h.rows;
   std::vector<double> v(k, 1.0 / std::sqrt(static_cast<double>(k))), next(k);
-  double norm = 0;
-  for (int step = 0; step < 30; ++step) {
+  double norm = 0, last = 0;
+  for (int step = 0; step < steps; ++step, last = norm) {
     for (size_t i = 0; i < k; ++i) {
       double s = 0;
       for (size_t j = 0; j < k; ++j) s += static_cast<double>(h.row(i)[j]) * v[j];
       next[i] = s;
     }
     norm = std::sqrt(std::inner_product(next.begin(), next.end(), next.begin(), 0.0));
-    if (norm == 0) return 0;
+    if (norm == 0 || std::fabs(norm - last) <= 1e-14 * norm) return norm;
     for (size_t i = 0; i < k; ++i) v[i] = next[i] / norm;
   }
   return norm;

@@ -8,10 +8,13 @@ namespace {
 
 float weight_of(std::span<const float> importance, size_t i) { return importance.empty() ? 1.0f : importance[i]; }
 
-// Rounded to the stored type; 1 when nothing is representable (all zero or underflow), as the encoders do.
-float stored_scale(float s, const CodeSpace& space, const FormatOptions& o) {
-  const float r = formats::round_scale(s, o.scale_dtype, "scale");
-  return r == 0 && space.kind != CodeSpace::Kind::kNF4 ? 1.0f : r;
+// Rounded to the stored type. F64 scales meant for F32 storage stay as they are, see exact_fit.
+template <typename T>
+T rounded_scale(T s, const FormatOptions& o) {
+  if constexpr (std::is_same_v<T, double>) {
+    if (o.scale_dtype == DType::kF32) return s;
+  }
+  return static_cast<T>(formats::round_scale(static_cast<float>(s), o.scale_dtype, "scale"));
 }
 
 // Range to scale divisor of the symmetric code spaces.
@@ -34,18 +37,28 @@ bool asymmetric(const CodeSpace& space, const FormatOptions& o) {
   return space.kind == CodeSpace::Kind::kInteger && !o.symmetric;
 }
 
-// The grid of a range: [min, max] contains 0.
+template <typename T>
+struct RangeGrid {
+  T scale = 1, zero = 0;
+};
+
+// The grid of a range: [min, max] contains 0. Scale 1 when nothing is representable (all zero or underflow), as the
+// encoders do.
+template <typename T>
+RangeGrid<T> grid_of_range(const CodeSpace& space, const FormatOptions& o, T mn, T mx) {
+  if (!asymmetric(space, o)) {
+    const T s = rounded_scale(std::max(-mn, mx) / static_cast<T>(divisor(space, o)), o);
+    return {s == 0 && space.kind != CodeSpace::Kind::kNF4 ? T(1) : s, static_cast<T>(space.zero)};
+  }
+  const T steps = static_cast<T>(space.hi), width = mx - mn, half = static_cast<T>(space.zero);
+  const T s = rounded_scale(std::isfinite(width) ? width / steps : mx / steps - mn / steps, o);
+  if (!(s > 0)) return {T(1), T(0)};
+  return {s, static_cast<T>(round_half_even(std::clamp(-half - mn / s, -half, half - 1))) + half};
+}
+
 GroupFit fit_of_range(const CodeSpace& space, const FormatOptions& o, float mn, float mx) {
-  if (!asymmetric(space, o))
-    return {.scale = stored_scale(std::max(-mn, mx) / divisor(space, o), space, o),
-            .zero = static_cast<uint8_t>(space.zero)};
-  const float steps = space.hi, width = mx - mn, half = space.zero;
-  const float s =
-      formats::round_scale(std::isfinite(width) ? width / steps : mx / steps - mn / steps, o.scale_dtype, "scale");
-  if (!(s > 0)) return {.scale = 1.0f, .zero = 0};
-  return {.scale = s,
-          .zero = static_cast<uint8_t>(round_half_even(std::clamp(-half - mn / s, -half, half - 1)) +
-                                       static_cast<int32_t>(half))};
+  const RangeGrid<float> g = grid_of_range<float>(space, o, mn, mx);
+  return {.scale = g.scale, .zero = static_cast<uint8_t>(g.zero)};
 }
 
 GroupRange full_range(std::span<const float> x) {
@@ -74,6 +87,16 @@ void try_signed_scales(const CodeSpace& space, const FormatOptions& o, std::span
 }
 
 }  // namespace
+
+ExactFit exact_fit(const CodeSpace& space, const FormatOptions& o, std::span<const double> x) {
+  double mn = 0, mx = 0;
+  for (const double v : x) {
+    mn = std::min(mn, v);
+    mx = std::max(mx, v);
+  }
+  const RangeGrid<double> g = grid_of_range<double>(space, o, mn, mx);
+  return {g.scale, g.zero};
+}
 
 double group_error(const CodeSpace& space, std::span<const float> x, std::span<const float> importance, float scale,
                    float zero, double p) {

@@ -39,6 +39,18 @@ GroupRange search_range(const CodeSpace& space, const FormatOptions& options, st
 GroupFit fit_float_scale(const CodeSpace& space, const FormatOptions& options, GridSearch search,
                          std::span<const float> x, std::span<const float> importance);
 
+// kAbsMax's rule in F64 for code spaces with float scales, for searches that compare the outputs of rounded weights. A
+// scale that will be stored as F32 stays unrounded: max / 7.5 puts the largest weight of every symmetric group on a
+// rounding tie, and an F32 scale would move it to one side by noise.
+struct ExactFit {
+  double scale = 1, zero = 0;
+  // x rounded on this grid.
+  double round(const CodeSpace& space, double x) const {
+    return static_cast<double>(space.value(space.encode(x / scale, zero), static_cast<float>(zero))) * scale;
+  }
+};
+ExactFit exact_fit(const CodeSpace& space, const FormatOptions& options, std::span<const double> x);
+
 // MXFP4 and MXFP8.
 GroupFit fit_mx(const CodeSpace& space, const FormatOptions& options, GridSearch search, std::span<const float> x,
                 std::span<const float> importance);

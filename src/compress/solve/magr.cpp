@@ -12,6 +12,8 @@ namespace fettle::compress {
 namespace {
 
 constexpr size_t kPanelRows = 64;
+// Steps above 1 / sigma_max may diverge, so the estimate, which is never above sigma_max, has to be converged.
+constexpr int kPowerSteps = 2000;
 
 // v - a * proj_L1(v / a): soft clipping at the level where the clipped parts sum to a; zero when |v|_1 <= a.
 void proximal_infinity(std::span<double> v, double a) {
@@ -43,7 +45,7 @@ MagrResult magr(MatView<const float> w, MatView<const float> h, const MagrOption
   MagrResult out;
   out.weights.resize(w.rows * k);
   for (size_t r = 0; r < w.rows; ++r) std::copy_n(w.row(r), k, out.weights.data() + r * k);
-  const double sigma = spectral_norm(h);
+  const double sigma = spectral_norm(h, kPowerSteps);
   double norm = 0;
   std::vector<double> h64(k * k);
   for (size_t i = 0; i < k; ++i) {

@@ -49,7 +49,7 @@ LayerScores layer_scores(MatView<const float> w, MatView<const float> x) {
     magnitudes += top;
     s.input_energy += square / n;
   }
-  const double weight = 1.0 / std::max(e8, std::numeric_limits<double>::min());
+  const double weight = 1.0 / (e8 + static_cast<double>(std::numeric_limits<float>::epsilon()));
   s.weight_quantisation = weight;
   s.mean_variance = weight * variances / k;
   s.max_variance = weight * max_variance;

@@ -12,11 +12,12 @@ namespace fettle::compress {
 
 // Scores of NNCF's mixed precision: the higher, the more a layer needs the backup precision.
 struct LayerScores {
-  // 1 / e8, e8 = max over rows of the mean squared error of 8-bit asymmetric rounding of rows
+  // 1 / (e8 + 2^-23), e8 = max over rows of the mean squared error of 8-bit asymmetric rounding of rows. NNCF adds the
+  // F32 epsilon, so all layers of small weights score alike.
   double weight_quantisation = 0;
-  double mean_variance = 0;   // mean over channels of the input variance / e8
-  double max_variance = 0;    // largest channel variance / e8
-  double mean_magnitude = 0;  // mean over channels of the input's absmax / e8
+  double mean_variance = 0;   // times the mean over channels of the input variance
+  double max_variance = 0;    // times the largest channel variance
+  double mean_magnitude = 0;  // times the mean over channels of the input's absmax
   double rounding_norm = 0;   // |W - Q8(W)|_F
   double input_energy = 0;    // tr(E[x x^T])
   double hawq() const { return rounding_norm * input_energy; }
