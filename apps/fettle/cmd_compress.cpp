@@ -374,8 +374,9 @@ void add_compress(Program& program) {
   c.option("--seqlen", &f->seqlen, "N", "tokens per sample (default 2048)");
   c.option("--seed", &f->seed, "N", "choice of windows, and of self-written text (default 0)");
   c.option("--search", &f->search, "S",
-           "scales: absmax, mse, imatrix or hessian (weighted by input power); default absmax")
-      .choices({"absmax", "mse", "imatrix", "hessian"});
+           "scales: absmax, mse, imatrix or hessian (weighted by input power), scale-estimation (int4, int8: from "
+           "every sample's mean input); default absmax")
+      .choices({"absmax", "mse", "imatrix", "hessian", "scale-estimation"});
   c.option("--smooth", &f->smooth, "S", "scale input channels first: none, awq or smoothquant (default: the method's)")
       .choices({"none", "awq", "smoothquant"});
   c.option("--smooth-alpha", &f->smooth_alpha, "X",

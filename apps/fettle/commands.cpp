@@ -13,6 +13,7 @@ void add_all_commands(Program& program) {
   add_compare(program);
   add_report(program);
   add_convert(program);
+  add_study(program);
   add_synth(program);
   add_tokenize(program);
   add_meta_commands(program);

@@ -18,6 +18,7 @@ void add_inspect(Program& program);        // inspect, verify
 void add_meta_commands(Program& program);  // version, help, completion, man
 void add_report(Program& program);
 void add_run(Program& program);
+void add_study(Program& program);
 void add_synth(Program& program);
 void add_tokenize(Program& program);  // tokenize, detokenize
 

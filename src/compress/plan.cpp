@@ -172,6 +172,13 @@ CompressOptions with_group_size(CompressOptions options, const io::TensorSource&
   return options;
 }
 
+void require_search(GridSearch search, const LayerPlan& layer) {
+  const Format format = layer.stored.format;
+  if (search == GridSearch::kScaleEstimation && format != Format::kInt4 && format != Format::kInt8)
+    fail(ErrorCode::kUsage, "{}: search scale-estimation: expected int4 or int8, found {}", printable(layer.module),
+         format_info(format).name);
+}
+
 }  // namespace
 
 CompressPlan plan_compression(const std::string& model, const CompressOptions& options) {
@@ -206,6 +213,7 @@ CompressPlan plan_compression(const std::string& model, const CompressOptions& o
     }
     LayerPlan layer{module, entry->shape[0], entry->shape[1], entry->bytes, 0, {}, {}, {}};
     rules.apply(layer, source.file_of(entry->name), chosen);
+    require_search(options.search, layer);
     plan.bytes_after += layer.bytes_after;
     plan.layer_parameters += elements;
     const auto weights = static_cast<uint64_t>(elements) * sizeof(float);

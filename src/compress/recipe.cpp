@@ -24,7 +24,8 @@ struct Word {
 constexpr Word<GridSearch> kSearches[] = {{"absmax", GridSearch::kAbsMax},
                                           {"mse", GridSearch::kMse},
                                           {"imatrix", GridSearch::kImatrix},
-                                          {"hessian", GridSearch::kHessian}};
+                                          {"hessian", GridSearch::kHessian},
+                                          {"scale-estimation", GridSearch::kScaleEstimation}};
 constexpr Word<Smoothing> kSmoothings[] = {
     {"none", Smoothing::kNone}, {"awq", Smoothing::kAwq}, {"smoothquant", Smoothing::kSmoothQuant}};
 constexpr Word<MxScale> kMxScales[] = {{"even", MxScale::kEven}, {"floor", MxScale::kFloor}, {"ceil", MxScale::kCeil}};

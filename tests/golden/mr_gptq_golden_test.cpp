@@ -1,8 +1,10 @@
 // Vectors of MR-GPTQ and 4-bit floats (tests/data/vectors/01-mr-gptq-fp4/README.md).
 #include <cmath>
 
+#include "compress/solve/fused_fp4.h"
 #include "compress/solve/gptq.h"
 #include "compress/solve/observers.h"
+#include "compress/solve/rotation_study.h"
 #include "compress/solve/transforms.h"
 #include "tensor/formats/codecs.h"
 #include "vector_files.h"
@@ -206,16 +208,8 @@ TEST(W4A4Linear, IntegerDotsAndOutputs) {
       };
       Fp4Matrix qx = quantise(x, ".x_scale", ".x_global_scale"), qw = quantise(w, ".w_scale", ".w_global_scale");
       // Rotations in another order move a value across a boundary now and then: products are checked on their codes.
-      const auto unpack = [](const std::vector<uint8_t>& packed) {
-        std::vector<uint8_t> codes;
-        for (const uint8_t b : packed) {
-          codes.push_back(b & 15);
-          codes.push_back(b >> 4);
-        }
-        return codes;
-      };
-      const auto x_codes = unpack(values<uint8_t>(f, stem + ".x_packed")),
-                 w_codes = unpack(values<uint8_t>(f, stem + ".w_packed"));
+      const auto x_codes = unpack_nibbles(values<uint8_t>(f, stem + ".x_packed")),
+                 w_codes = unpack_nibbles(values<uint8_t>(f, stem + ".w_packed"));
       EXPECT_GE(agreement(qx.codes, x_codes), 0.999);
       EXPECT_GE(agreement(qw.codes, w_codes), 0.999);
       qx.codes = x_codes;
@@ -228,6 +222,101 @@ TEST(W4A4Linear, IntegerDotsAndOutputs) {
       double largest = 0;
       for (const double v : want) largest = std::max(largest, std::fabs(v));
       for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(y[i], want[i], 1e-5 * largest) << i;
+    }
+  });
+}
+
+TEST(FusedQuantise, CodesScalesMasksAndValues) {
+  for_each_file(kFolder, "qutlass_fused_quantize", [](const SafetensorsFile& f) {
+    const Matrix x = matrix(f, "x");
+    for (const std::string& stem : stems(f, ".packed")) {
+      SCOPED_TRACE(stem);
+      // "mx_quest_h32", "nv_absmax_h64_gs6"
+      const bool nv = stem.starts_with("nv_");
+      const FusedScale rule = nv                                        ? FusedScale::kNvAbsMax
+                              : stem.find("quest") != std::string::npos ? FusedScale::kMxQuest
+                                                                        : FusedScale::kMxAbsMax;
+      const auto k = static_cast<size_t>(std::stoi(stem.substr(stem.find("_h") + 2)));
+      std::vector<float> rotation;
+      for (const double v : transform_matrix(Transform::kHadamard, static_cast<int64_t>(k)))
+        rotation.push_back(formats::bf16_to_f32(formats::f32_to_bf16(static_cast<float>(v))));
+      const float global = nv ? std::stof(stem.substr(stem.find("_gs") + 3)) : 1.0f;
+      const FusedFp4 r = fused_quantise(x.view(), {rotation.data(), k, k}, rule, global);
+      EXPECT_EQ(r.matrix.scales, values<uint8_t>(f, stem + (nv ? ".e4m3" : ".e8m0")));
+      EXPECT_GE(agreement(r.matrix.codes, unpack_nibbles(values<uint8_t>(f, stem + ".packed"))), 0.999);
+      if (!nv) {
+        EXPECT_GE(agreement(unpack_bits(r.clip_mask), unpack_bits(values<uint8_t>(f, stem + ".clip_mask"))), 0.999);
+      }
+      const auto want = values<float>(f, stem + ".dequant");
+      size_t other = 0;
+      for (size_t i = 0; i < want.size(); ++i) {
+        const float got = r.value(static_cast<int64_t>(i / x.cols), static_cast<int64_t>(i % x.cols));
+        other += std::fabs(got - want[i]) > 1e-6f * std::fabs(want[i]);
+      }
+      EXPECT_LE(other, want.size() / 1000);
+    }
+  });
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int64_t kStudySamples = 1 << 15;  // an instrumented build is some twenty times slower
+#else
+constexpr int64_t kStudySamples = 1 << 18;
+#endif
+
+double cell(const RotationRow& row, size_t column) {
+  const RotationError& e = column < 2 ? row.native : column < 4 ? row.rotated : row.normal;
+  return column % 2 == 0 ? e.rel : e.top;
+}
+
+// The reference is one draw of 2^20 numbers, of which groups of 1024 leave 1024 errors: the tolerance is the README's
+// or four deviations of such a draw, whichever is more. Deviations come from our draws and shrink with the root of the
+// numbers. For one kind of cell a draw says little: under E4M3 scales the error of an unrotated top element is that of
+// the scale, and depends on where between two codes the largest of all numbers puts it. There the reference has to lie
+// in the range that all places of an octave give, widened by the README's tolerance.
+TEST(RotationStudy, EveryCellOfTheTables) {
+  for_each_file(kFolder, "rotation_crossover", [](const SafetensorsFile& f) {
+    ThreadPool pool(2);
+    const auto sizes = values<int64_t>(f, "group_sizes");
+    const auto groups = rotation_study_groups();
+    ASSERT_EQ(sizes, std::vector<int64_t>(groups.begin(), groups.end()));
+    constexpr int kSeeds = 8;
+    std::vector<std::vector<RotationTable>> draws;
+    for (uint64_t seed = 0; seed < kSeeds; ++seed)
+      draws.push_back(rotation_study({.samples = kStudySamples, .seed = seed}, pool));
+    std::vector<std::vector<RotationTable>> places;
+    for (int i = 0; i < 16; ++i)
+      places.push_back(
+          rotation_study({.samples = kStudySamples / 4, .largest = 8 * static_cast<float>(std::exp2(i / 16.0))}, pool));
+    for (size_t t = 0; t < draws[0].size(); ++t) {
+      const std::string name(draws[0][t].format);
+      SCOPED_TRACE(name);
+      const auto want = values<double>(f, name);
+      ASSERT_EQ(want.size(), sizes.size() * 6);
+      for (size_t i = 0; i < want.size(); ++i) {
+        SCOPED_TRACE("group " + std::to_string(sizes[i / 6]) + " column " + std::to_string(i % 6));
+        if (name.starts_with("nv") && (i % 6 == 1 || i % 6 == 5)) {
+          double low = 1, high = 0;
+          for (const auto& place : places) {
+            low = std::min(low, cell(place[t].rows[i / 6], i % 6));
+            high = std::max(high, cell(place[t].rows[i / 6], i % 6));
+          }
+          EXPECT_GE(want[i], 0.9 * low);
+          EXPECT_LE(want[i], 1.1 * high);
+          continue;
+        }
+        double sum = 0, square = 0;
+        for (const auto& draw : draws) {
+          const double value = cell(draw[t].rows[i / 6], i % 6);
+          sum += value;
+          square += value * value;
+        }
+        const double mean = sum / kSeeds, deviation = std::sqrt(std::max(0.0, square - sum * mean) / (kSeeds - 1));
+        const double spread = deviation * std::sqrt(static_cast<double>(kStudySamples) / (1 << 20));
+        const double tolerance = (i % 2 == 0 ? 0.02 : 0.10) * want[i];
+        // An exact scale leaves the top element to F32 roundings: squares of about 2^-24.
+        EXPECT_NEAR(mean, want[i], std::max(tolerance, 4 * spread) + 1e-13);
+      }
     }
   });
 }

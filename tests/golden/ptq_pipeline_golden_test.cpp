@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "compress/solve/awq.h"
 #include "compress/solve/factor.h"
@@ -388,7 +389,94 @@ TEST(Sensitivity, ScoresOfThreeLayers) {
   EXPECT_GT(found, 0u);
 }
 
-TEST(RotationFold, EveryMatrix) {
+// The toy block of rotation_fold.safetensors in F64: one decoder block without positions, causal grouped attention with
+// heads of `head` numbers, SwiGLU. Weights are [out, in]; norms empty: ones.
+struct ToyBlock {
+  const std::map<std::string, Matrix>& w;
+  std::map<std::string, std::vector<float>> norms = {};
+  MatView<const float> online = {};  // rotation of down's inputs
+
+  using Rows = std::vector<std::vector<double>>;
+
+  Rows linear(const Rows& x, MatView<const float> m) const {
+    Rows y;
+    for (const auto& row : x) {
+      std::vector<double> out(m.rows, 0.0);
+      for (size_t o = 0; o < m.rows; ++o)
+        for (size_t i = 0; i < m.cols; ++i) out[o] += row[i] * static_cast<double>(m.row(o)[i]);
+      y.push_back(out);
+    }
+    return y;
+  }
+  Rows linear(const Rows& x, const std::string& name) const { return linear(x, w.at(name).view()); }
+
+  Rows norm(Rows x, const std::string& name) const {
+    const auto gamma = norms.find(name);
+    for (auto& row : x) {
+      double square = 0;
+      for (const double v : row) square += v * v / static_cast<double>(row.size());
+      for (size_t i = 0; i < row.size(); ++i)
+        row[i] *= (gamma == norms.end() ? 1.0 : static_cast<double>(gamma->second[i])) / std::sqrt(square + 1e-5);
+    }
+    return x;
+  }
+
+  Rows attention(const Rows& h, size_t head) const {
+    const Rows q = linear(h, "q"), k = linear(h, "k"), v = linear(h, "v");
+    const size_t heads = q[0].size() / head, shared = heads / (k[0].size() / head);
+    Rows out(h.size(), std::vector<double>(q[0].size(), 0.0));
+    for (size_t t = 0; t < h.size(); ++t)
+      for (size_t a = 0; a < heads; ++a) {
+        const size_t kv = a / shared * head;
+        std::vector<double> weight(t + 1, 0.0);
+        double sum = 0;
+        for (size_t s = 0; s <= t; ++s) {
+          for (size_t i = 0; i < head; ++i) weight[s] += q[t][a * head + i] * k[s][kv + i];
+          weight[s] = std::exp(weight[s] / std::sqrt(static_cast<double>(head)));
+          sum += weight[s];
+        }
+        for (size_t s = 0; s <= t; ++s)
+          for (size_t i = 0; i < head; ++i) out[t][a * head + i] += weight[s] / sum * v[s][kv + i];
+      }
+    return linear(out, "o");
+  }
+
+  Rows feed_forward(const Rows& h) const {
+    Rows m = linear(h, "gate");
+    const Rows up = linear(h, "up");
+    for (size_t t = 0; t < m.size(); ++t)
+      for (size_t i = 0; i < m[t].size(); ++i) m[t][i] *= up[t][i] / (1 + std::exp(-m[t][i]));
+    if (online.rows > 0) {
+      std::vector<float> transposed;  // x R4 as a product with [out, in]
+      for (size_t o = 0; o < online.cols; ++o)
+        for (size_t i = 0; i < online.rows; ++i) transposed.push_back(online.row(i)[o]);
+      m = linear(m, {transposed.data(), online.cols, online.rows});
+    }
+    return linear(m, "down");
+  }
+
+  Rows logits(std::span<const int64_t> ids, size_t head) const {
+    Rows x;
+    for (const int64_t id : ids) {
+      const float* row = w.at("embed").view().row(static_cast<size_t>(id));
+      x.emplace_back(row, row + w.at("embed").cols);
+    }
+    const auto add = [&](const Rows& y) {
+      for (size_t t = 0; t < x.size(); ++t)
+        for (size_t i = 0; i < x[t].size(); ++i) x[t][i] += y[t][i];
+    };
+    add(attention(norm(x, "n1"), head));
+    add(feed_forward(norm(x, "n2")));
+    return linear(norm(x, "nf"), "head");
+  }
+};
+
+void expect_logits(const ToyBlock::Rows& got, std::span<const float> want) {
+  ASSERT_EQ(got.size() * got[0].size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i / got[0].size()][i % got[0].size()], want[i], 1e-5) << i;
+}
+
+TEST(RotationFold, EveryMatrixAndTheLogits) {
   for_each_file(kFolder, "rotation_fold", [](const SafetensorsFile& f) {
     ThreadPool pool(2);
     const Matrix r1 = matrix(f, "R1"), r2 = matrix(f, "R2"), r4 = matrix(f, "R4");
@@ -396,6 +484,14 @@ TEST(RotationFold, EveryMatrix) {
     std::map<std::string, Matrix> m;
     for (const char* name : {"embed", "q", "k", "v", "o", "gate", "up", "down", "head"})
       m[name] = matrix(f, std::string("before.") + name);
+    const auto ids = values<int64_t>(f, "ids");
+    const size_t head = r2.rows;
+    {
+      ToyBlock original{m};
+      for (const char* norm : {"n1", "n2", "nf"})
+        original.norms[norm] = values<float>(f, std::string("before.") + norm);
+      expect_logits(original.logits(ids, head), values<float>(f, "logits"));
+    }
     const auto view = [&](const std::string& name) {
       Matrix& x = m.at(name);
       return MatView<float>(x.data.data(), x.rows, x.cols);
@@ -416,6 +512,11 @@ TEST(RotationFold, EveryMatrix) {
       ASSERT_EQ(got.data.size(), want.size());
       for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got.data[i], want[i], 1e-5) << name << " " << i;
     }
+    for (const char* norm : {"after.n1", "after.n2", "after.nf"})
+      for (const float v : values<float>(f, norm)) EXPECT_EQ(v, 1.0f) << norm;
+    const auto folded = ToyBlock{m, {}, r4.view()}.logits(ids, head);
+    expect_logits(folded, values<float>(f, "logits_folded"));
+    expect_logits(folded, values<float>(f, "logits"));
   });
 }
 

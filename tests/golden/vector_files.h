@@ -73,4 +73,22 @@ inline double agreement(std::span<const uint8_t> a, std::span<const uint8_t> b) 
   return static_cast<double>(same) / static_cast<double>(a.size());
 }
 
+// Two codes per byte, low nibble first.
+inline std::vector<uint8_t> unpack_nibbles(std::span<const uint8_t> packed) {
+  std::vector<uint8_t> codes;
+  for (const uint8_t b : packed) {
+    codes.push_back(b & 15);
+    codes.push_back(b >> 4);
+  }
+  return codes;
+}
+
+// Lowest bit first.
+inline std::vector<uint8_t> unpack_bits(std::span<const uint8_t> packed) {
+  std::vector<uint8_t> bits;
+  for (const uint8_t b : packed)
+    for (int i = 0; i < 8; ++i) bits.push_back(b >> i & 1);
+  return bits;
+}
+
 }  // namespace fettle::golden

@@ -381,6 +381,7 @@ void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int bloc
         .w = MatView<const float>(weight.data(), static_cast<size_t>(plan.rows), static_cast<size_t>(plan.cols)),
         .h = stats.h.mean(&pool_),
         .g = stats.g ? stats.g->mean(&pool_) : MatView<const float>(),
+        .means = stats.mean_rows(),
         .scales = scaled.scales,
         .clip_rows = clips(*l) ? scaled.sample() : MatView<const float>(),
         .format = plan.stored.format,

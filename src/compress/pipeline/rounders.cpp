@@ -6,6 +6,7 @@
 #include "compress/solve/awq.h"
 #include "compress/solve/objective.h"
 #include "compress/solve/qronos.h"
+#include "compress/solve/scale_estimation.h"
 
 namespace fettle::compress {
 namespace {
@@ -59,6 +60,7 @@ constexpr Rounder kRounders[] = {
 };
 
 bool weighted(GridSearch search) { return search == GridSearch::kImatrix || search == GridSearch::kHessian; }
+bool needs_inputs(GridSearch search) { return weighted(search) || search == GridSearch::kScaleEstimation; }
 
 std::vector<float> diagonal(MatView<const float> h) {
   std::vector<float> out(h.rows);
@@ -98,7 +100,7 @@ bool is_calibrated(const PipelineOptions& options) {
     return r != nullptr && r->name != "rtn";
   };
   const std::vector<LayerRule>& rules = options.compress.rules;
-  return calibrated(options.compress.method) || weighted(options.compress.search) ||
+  return calibrated(options.compress.method) || needs_inputs(options.compress.search) ||
          options.smoothing != Smoothing::kNone || options.target_bpw > 0 ||
          std::any_of(rules.begin(), rules.end(), [&](const LayerRule& r) { return r.method && calibrated(*r.method); });
 }
@@ -119,6 +121,8 @@ Rounded round_layer(const RoundJob& job) {
   const GridSearch search = job.options.compress.search;
   const std::vector<float> importance = weighted(search) ? diagonal(job.h) : std::vector<float>{};
   const auto grid_of = [&](MatView<const float> w) {
+    if (search == GridSearch::kScaleEstimation)
+      return estimate_scales(w, job.means, job.format, job.numbers, job.pool).grid;
     return make_grid(w, job.format, job.numbers, search, importance, job.pool);
   };
   Rounded out = [&] {

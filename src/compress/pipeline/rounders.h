@@ -29,6 +29,7 @@ struct RoundJob {
   MatView<const float> w;          // [N, K]
   MatView<const float> h;          // [K, K]
   MatView<const float> g;          // [K, K], or empty
+  MatView<const float> means;      // [samples, K] every sample's mean input
   std::span<const float> scales;   // [K] that the inputs were divided by and w's columns multiplied; or empty
   MatView<const float> clip_rows;  // inputs for AWQ's clip search, or empty: no clipping
   Format format;

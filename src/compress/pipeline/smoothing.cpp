@@ -71,10 +71,10 @@ class Smoother {
   StageInputs gather(Stage stage) const;
   const BlockLinear* producer(Stage stage) const;
   void awq_stage(Stage stage);
-  AwqResult search(Stage stage, const StageInputs& in, std::span<const float> x_mean) const;
+  AwqResult search(Stage stage, const StageInputs& in, std::span<const double> x_mean) const;
   std::vector<float> sublayer(Stage stage, const StageInputs& in) const;
   double sublayer_loss(Stage stage, const StageInputs& in, std::span<const float> reference,
-                       std::span<const float> scales) const;
+                       std::span<const double> scales) const;
   void fold(Stage stage, const std::vector<float>& scales);
   std::vector<float> fold_norm(Block& block, Stage stage, const std::vector<float>& scales, Tensor* stored) const;
   void scale_readers(Block& block, Stage stage, std::span<const float> factors) const;
@@ -155,17 +155,17 @@ std::vector<float> Smoother::sublayer(Stage stage, const StageInputs& in) const 
 
 // Mean squared change of the sublayer's output when the stage's weights become Q(W s) / s.
 double Smoother::sublayer_loss(Stage stage, const StageInputs& in, std::span<const float> reference,
-                               std::span<const float> scales) const {
+                               std::span<const double> scales) const {
   const std::vector<const BlockLinear*> linears = linears_of(job_.block, stage);
   std::vector<Linear> kept;
   for (const BlockLinear* l : linears) {
     kept.push_back(*l->linear);
     const std::vector<float> w = weight_values(*l->linear);
     const auto rows = static_cast<size_t>(l->linear->out_features());
-    std::vector<float> q(w.size());
+    std::vector<double> q(w.size());
     awq_fake_quantise({w.data(), rows, in.width}, scales, job_.plan_of(l->module)->stored.format, numbers(*l), 0,
                       {q.data(), rows, in.width}, pool_);
-    *l->linear = dense_linear(*l->linear, q, pool_);
+    *l->linear = dense_linear(*l->linear, std::vector<float>(q.begin(), q.end()), pool_);
   }
   const std::vector<float> y = sublayer(stage, in);
   for (size_t i = 0; i < linears.size(); ++i) *linears[i]->linear = kept[i];
@@ -177,7 +177,7 @@ double Smoother::sublayer_loss(Stage stage, const StageInputs& in, std::span<con
   return sum / static_cast<double>(y.size());
 }
 
-AwqResult Smoother::search(Stage stage, const StageInputs& in, std::span<const float> x_mean) const {
+AwqResult Smoother::search(Stage stage, const StageInputs& in, std::span<const double> x_mean) const {
   std::vector<std::vector<float>> values;
   std::vector<MatView<const float>> weights;
   const std::vector<const BlockLinear*> linears = linears_of(job_.block, stage);
@@ -192,12 +192,12 @@ AwqResult Smoother::search(Stage stage, const StageInputs& in, std::span<const f
       awq_candidates(x_mean, relative_weight_magnitude(weights, group), AwqRule::kCompressor);
   if (behind_norm(stage)) {
     const std::vector<float> reference = sublayer(stage, in);
-    return awq_search(candidates, [&](std::span<const float> s) { return sublayer_loss(stage, in, reference, s); });
+    return awq_search(candidates, [&](std::span<const double> s) { return sublayer_loss(stage, in, reference, s); });
   }
   const std::vector<float> all = in.all();
   const MatView<const float> x(all.data(), all.size() / in.width, in.width);
   return awq_search(candidates,
-                    [&](std::span<const float> s) { return awq_output_loss(x, weights, s, format, o, 0, pool_); });
+                    [&](std::span<const double> s) { return awq_output_loss(x, weights, s, format, o, 0, pool_); });
 }
 
 void Smoother::awq_stage(Stage stage) {
@@ -207,7 +207,7 @@ void Smoother::awq_stage(Stage stage) {
   std::vector<float> all = in.all();
   const size_t tokens = all.size() / in.width;
   if (result.note.empty()) {
-    const std::vector<float> x_mean = channel_mean_magnitude({all.data(), tokens, in.width});
+    const std::vector<double> x_mean = channel_mean_magnitude({all.data(), tokens, in.width});
     const AwqResult found = search(stage, in, x_mean);
     result.scales = found.scales;
     result.note =

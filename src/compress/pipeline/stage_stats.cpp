@@ -35,6 +35,13 @@ MatView<const float> expert_rows(MatView<const float> rows, const models::Routes
   return out;
 }
 
+void add_mean(MatView<const float> x, std::vector<float>* means) {
+  std::vector<double> sum(x.cols, 0.0);
+  for (size_t r = 0; r < x.rows; ++r)
+    for (size_t k = 0; k < x.cols; ++k) sum[k] += static_cast<double>(x.row(r)[k]);
+  for (const double s : sum) means->push_back(static_cast<float>(s / static_cast<double>(x.rows)));
+}
+
 }  // namespace
 
 std::vector<int64_t> count_expert_rows(BlockPass& pass, size_t samples, size_t experts) {
@@ -56,6 +63,7 @@ void collect(BlockPass& pass, BlockPass* float_pass, int block, Stage stage, std
       const MatView<const float> x = all ? in.rows : expert_rows(in.rows, in.routes, stage, s->expert, mine);
       if (x.rows == 0) continue;
       s->h.add(x, pool);
+      add_mean(x, &s->means);
       if (s->g) s->g->add(all ? floats : expert_rows(floats, in.routes, stage, s->expert, theirs), x, pool);
     }
   });

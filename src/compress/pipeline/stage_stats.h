@@ -16,9 +16,13 @@ struct InputStats {
   int expert = -1;  // -1: rows of all tokens
   HessianAccumulator h;
   std::optional<CrossAccumulator> g;
-  InputStats(int expert_index, int64_t width, bool cross) : expert(expert_index), h(width) {
-    if (cross) g.emplace(width);
+  std::vector<float> means = {};  // [samples that reached the layers, K]: each sample's mean over its rows
+  size_t width;
+  InputStats(int expert_index, int64_t columns, bool cross)
+      : expert(expert_index), h(columns), width(static_cast<size_t>(columns)) {
+    if (cross) g.emplace(columns);
   }
+  MatView<const float> mean_rows() const { return {means.data(), means.size() / width, width}; }
   int64_t tokens() const { return h.tokens(); }
 };
 

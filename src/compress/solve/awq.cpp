@@ -89,7 +89,8 @@ AwqResult awq_search(const std::vector<AwqCandidate>& candidates,
     if (i == 0 || out.losses[i] < out.losses[out.best]) out.best = i;
   }
   if (candidates.empty()) return out;
-  out.scales = candidates[out.best].scales;
+  const std::vector<double>& best = candidates[out.best].scales;
+  out.scales.assign(best.begin(), best.end());
   out.ratio = candidates[out.best].ratio;
   return out;
 }

@@ -31,7 +31,7 @@ std::vector<AwqCandidate> awq_candidates(std::span<const double> x_mean, std::sp
 struct AwqResult {
   std::vector<double> losses;  // per candidate
   size_t best = 0;             // the first with the least loss
-  std::vector<double> scales;  // of the best: fold as producer /= s, columns *= s
+  std::vector<float> scales;   // of the best: fold as producer /= s, columns *= s
   double ratio = 0;
 };
 

@@ -110,6 +110,7 @@ Grid make_grid(MatView<const float> w, Format format, const FormatOptions& optio
                std::span<const float> importance, ThreadPool& pool, int bits) {
   const CodeSpace space = code_space(format, options, bits);
   const FormatInfo& info = format_info(format);
+  FETTLE_CHECK(search != GridSearch::kScaleEstimation);
   formats::check_weights(info.name, w, &pool);
   check_importance(importance, w.cols);
   // Weights are relative; all zero would make every scale equally good.

@@ -20,7 +20,8 @@ namespace fettle::compress {
 //   maximum's
 //             in alternation with the tensor scale from four starts; MXFP4, MXFP8 both exponents; integers 1.0 to 0.4
 //             of the range in 1 % steps
-enum class GridSearch : uint8_t { kAbsMax, kMse, kImatrix, kHessian };
+//   kScaleEstimation  integers, from every sample's mean input: scale_estimation.h
+enum class GridSearch : uint8_t { kAbsMax, kMse, kImatrix, kHessian, kScaleEstimation };
 
 struct Grid {
   Format format = Format::kInt4;
