@@ -1,10 +1,12 @@
 #include <charconv>
+#include <filesystem>
 
 #include "base/log.h"
 #include "commands.h"
 #include "compress/compress.h"
 #include "compress/method.h"
 #include "compress/pipeline/pipeline.h"
+#include "compress/presinq.h"
 #include "compress/recipe.h"
 #include "compress_lossless.h"
 #include "compress_sweep.h"
@@ -15,12 +17,31 @@
 namespace fettle::cli {
 namespace {
 
+constexpr const char* kPreSinq = "pre-sinq";
+
+// A directory that is removed at the end.
+class ScratchDirectory {
+ public:
+  explicit ScratchDirectory(std::string path) : path_(std::move(path)) {}
+  ~ScratchDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+
+ private:
+  std::string path_;
+};
+
 // Empty, 0 and -1 stand for flags that were not given: the recipe's value or the default holds.
 struct CompressFlags {
   Common common;
   std::string model, out, recipe, sweep, method, format, mx_scale, scale_dtype, code = "upstream", unit = "block";
   std::vector<std::string> ignore, layer_formats;
   int64_t group_size = 0;
+  double kurtosis_gate = -1;
+  int64_t fold_rounds = 8, fold_repeats = 2;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
   std::string calib, search, smooth, mem_limit, report, bpw_formats;
   int64_t samples = -1, seqlen = -1, seed = -1, expert_tokens = -1;
@@ -52,12 +73,27 @@ compress::LayerRule parse_layer_format(const std::string& text) {
   return rule;
 }
 
+// Any format that compress writes, and for pre-sinq the dense ones.
+Format parse_target(const std::string& name) {
+  const FormatInfo* info = find_format(name);
+  return info != nullptr && info->kind == CodeKind::kDense ? info->format : parse_format(name);
+}
+
 void apply_format_flags(const CompressFlags& f, compress::CompressOptions* o) {
   if (f.symmetric && f.asymmetric) fail(ErrorCode::kUsage, "--sym and --asym exclude each other");
-  if (!f.format.empty()) o->format = parse_format(f.format);
+  if (!f.format.empty()) o->format = parse_target(f.format);
+  if (format_info(o->format).kind == CodeKind::kDense)
+    fail(ErrorCode::kUsage, "--format {}: dense formats go with --method pre-sinq only", f.format);
   if (f.group_size != 0 && f.group_size != -1) in_range("--group-size", f.group_size, 1, 1 << 20);
   if (f.group_size != 0) o->numbers.group_size = f.group_size;
-  if (f.symmetric || f.asymmetric) o->numbers.symmetric = f.symmetric;
+  if (f.symmetric || f.asymmetric)
+    o->numbers.symmetric = f.symmetric;
+  else if (!f.method.empty() && compress::zero_points_by_default(o->method, o->format))
+    o->numbers.symmetric = false;
+  if (!(f.kurtosis_gate == -1 || f.kurtosis_gate >= 0))
+    fail(ErrorCode::kUsage, "--sinq-kurtosis-gate: expected 0 or more, found {}", f.kurtosis_gate);
+  if (f.kurtosis_gate > 0 && o->method != "sinq") fail(ErrorCode::kUsage, "--sinq-kurtosis-gate needs --method sinq");
+  if (f.kurtosis_gate >= 0) o->kurtosis_gate = f.kurtosis_gate;
   if (!f.mx_scale.empty()) o->numbers.mx_scale = compress::parse_mx_scale(f.mx_scale);
   if (!f.scale_dtype.empty()) o->numbers.scale_dtype = compress::parse_scale_dtype(f.scale_dtype);
   if (!f.search.empty()) o->search = compress::parse_search(f.search);
@@ -286,13 +322,20 @@ void run_pipeline(const CompressFlags& f, const compress::PipelineOptions& optio
                   report.mean_objective(), report.mean_rtn_objective(), report.seconds));
 }
 
-void run_compress(const CompressFlags& f, const CancelToken& cancel) {
+// Folds SINQ's factors into the model; with a quantised format, rounds the result.
+void run_presinq(CompressFlags f, const CancelToken& cancel);
+
+// Folds SINQ's factors into the model; with a quantised format, rounds the result.
+void run_presinq(CompressFlags f, const CancelToken& cancel);
+
+void run_compress(CompressFlags f, const CancelToken& cancel) {
   if (is_lossless(f.method))
     return run_lossless({f.common, f.model, f.out, f.method, f.code, f.unit, f.overwrite, f.dry_run}, cancel);
   if (!f.sweep.empty()) {
     if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress --sweep: expected -o DIR for the variants");
     return run_sweep({f.common, f.model, f.out, f.sweep, parse_bytes(f.mem_limit)}, cancel);
   }
+  if (f.method == kPreSinq) return run_presinq(f, cancel);
   const compress::PipelineOptions options = options_of(f);
   const auto pool = start(f.common);
   const bool calibrated = compress::is_calibrated(options);
@@ -319,10 +362,52 @@ void run_compress(const CompressFlags& f, const CancelToken& cancel) {
                     report.seconds));
 }
 
+void run_presinq(CompressFlags f, const CancelToken& cancel) {
+  if (f.out.empty()) fail(ErrorCode::kUsage, "fettle compress: expected -o OUT");
+  if (f.dry_run) fail(ErrorCode::kUsage, "--dry-run: pre-sinq keeps every tensor's size; there is nothing to plan");
+  compress::FoldModelOptions fold;
+  in_range("--fold-rounds", f.fold_rounds, 1, 64);
+  in_range("--fold-repeats", f.fold_repeats, 1, 8);
+  fold.fold.rounds = static_cast<int>(f.fold_rounds);
+  fold.fold.repeats = static_cast<int>(f.fold_repeats);
+  if (f.group_size > 1) fold.fold.tile = f.group_size;
+  fold.overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
+  const Format format = parse_target(f.format.empty() ? "bf16" : f.format);
+  const bool dense = format_info(format).kind == CodeKind::kDense;
+  if (dense) {
+    if (!f.format.empty())
+      fold.dtype = format == Format::kF32 ? DType::kF32 : format == Format::kF16 ? DType::kF16 : DType::kBF16;
+    const auto pool = start(f.common);
+    compress::fold_model(f.model, f.out, fold, *pool, &cancel);
+    if (!f.common.json)
+      return print(fmt::format("{}: pre-sinq, {} rounds, {} repeats\n", f.out, f.fold_rounds, f.fold_repeats));
+    Json out = Json::object();
+    out["method"] = f.method;
+    out["format"] = f.format.empty() ? std::string("as stored") : f.format;
+    out["output"] = f.out;
+    return print_json(out);
+  }
+  // The folded model is a scratch directory in F32, so that weights are rounded once.
+  const std::string scratch = f.out + ".pre-sinq";
+  fold.dtype = DType::kF32;
+  fold.overwrite = Overwrite::kNo;
+  compress::fold_model(f.model, scratch, fold, *start(f.common), &cancel);
+  const ScratchDirectory cleanup(scratch);
+  f.model = scratch;
+  f.method = "rtn";
+  run_compress(f, cancel);
+}
+
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for (const compress::Method& m : compress::all_methods()) names.emplace_back(m.name);
-  names.insert(names.end(), {"df11", "fx3"});
+  names.insert(names.end(), {"df11", "fx3", kPreSinq});
+  return names;
+}
+
+std::vector<std::string> compress_formats() {
+  std::vector<std::string> names = writable_formats();
+  for (const char* dense : {"bf16", "f16", "f32"}) names.emplace_back(dense);
   return names;
 }
 
@@ -331,6 +416,9 @@ std::string methods_help() {
   for (const compress::Method& m : compress::all_methods()) out += fmt::format("{}: {}\n", m.name, m.summary);
   out += "df11: lossless, the DFloat11 layout; about 68 % of bf16 (options --code and --unit; no --format)\n";
   out += "fx3: lossless, decodes faster than bf16; about 75 % of bf16 (no --format)\n";
+  out +=
+      "pre-sinq: fold SINQ's column factors into norms and up projections; the result is an ordinary model (default, "
+      "or --format bf16, f16, f32), or with another --format that model rounded\n";
   return out;
 }
 
@@ -345,11 +433,11 @@ void add_compress(Program& program) {
   c.option("--sweep", &f->sweep, "FILE",
            "a recipe with a key sweep: {KEY: [values]}: every combination into its own folder under OUT");
   c.option("--method", &f->method, "M", "how codes are chosen (default rtn)").choices(method_names());
-  c.option("--weight-format,--format", &f->format, "F", "number format (default int4)").choices(writable_formats());
+  c.option("--weight-format,--format", &f->format, "F", "number format (default int4)").choices(compress_formats());
   c.option("--group-size", &f->group_size, "N",
            "weights per scale along a row; -1 = one scale per row (default: the format's; int4: 128, 64 or 32, the "
            "largest that divides all layers)");
-  c.toggle("--sym", &f->symmetric, "integers without zero points (default)");
+  c.toggle("--sym", &f->symmetric, "integers without zero points (default but for sinq and asinq)");
   c.toggle("--asym", &f->asymmetric, "integers with zero points");
   c.option("--mx-scale", &f->mx_scale, "RULE", "shared exponent of mxfp4 and mxfp8 (default even)")
       .choices({"even", "floor", "ceil"});
@@ -360,6 +448,10 @@ void add_compress(Program& program) {
       .choices({"upstream", "fast"});
   c.option("--unit", &f->unit, "UNIT", "df11: one code per decoder block or per matrix (default block)")
       .choices({"block", "matrix"});
+  c.option("--sinq-kurtosis-gate", &f->kurtosis_gate, "T",
+           "sinq: do not balance layers whose weights have a kurtosis above T (default 0 = off; upstream: 5)");
+  c.option("--fold-rounds", &f->fold_rounds, "N", "pre-sinq: Sinkhorn rounds per tile (default 8)");
+  c.option("--fold-repeats", &f->fold_repeats, "N", "pre-sinq: sweeps over every block (default 2)");
   c.option("--ignore", &f->ignore, "NAME", "leave a module dense: exact name or re:REGEX; may be repeated");
   c.option("--layer-format", &f->layer_formats, "NAME=FORMAT[:GROUP]",
            "another format for some layers, or NAME=dense; exact name, glob or re:REGEX; may be repeated");

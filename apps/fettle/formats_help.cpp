@@ -5,8 +5,8 @@
 namespace fettle::cli {
 namespace {
 
-constexpr Format kWritable[] = {Format::kFp8,   Format::kInt4, Format::kInt8, Format::kMxfp4,
-                                Format::kMxfp8, Format::kNF4,  Format::kNvfp4};
+constexpr Format kWritable[] = {Format::kFp8,   Format::kInt2,  Format::kInt3, Format::kInt4, Format::kInt8,
+                                Format::kMxfp4, Format::kMxfp8, Format::kNF4,  Format::kNvfp4};
 
 }  // namespace
 

@@ -121,9 +121,9 @@ class Job {
     const MatView<const float> weight(values.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
     const FormatOptions& numbers = layer_options_.at(layer.module);
     const Method& method = data_free(layer.method);
-    const PackedWeight packed =
-        method.quantise({layer.module, weight, layer.stored.format, numbers, pool_, options_.search});
-    LayerReport r{layer.module, relative_error(weight, packed, pool_), 0, packed.bits_per_weight()};
+    const PackedWeight packed = method.quantise(
+        {layer.module, weight, layer.stored.format, numbers, pool_, options_.search, options_.kurtosis_gate});
+    LayerReport r{layer.module, relative_error(weight, packed, pool_), 0, packed.file_bits_per_weight()};
     const bool baseline = method.name == "rtn" && options_.search == GridSearch::kAbsMax;
     r.baseline_error =
         baseline ? r.error

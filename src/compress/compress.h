@@ -31,6 +31,7 @@ struct CompressOptions {
   FormatOptions numbers;  // symmetry, MX scale rule; group size 0 = the format's, for int4 halved until it fits
   std::vector<std::string> ignore;  // modules left dense besides embeddings and routers: exact names or "re:..."
   std::vector<LayerRule> rules;     // exceptions, in order
+  double kurtosis_gate = 0;         // sinq: layers with a larger kurtosis are rounded without balancing; 0 = off
   bool include_head = false;        // quantise lm_head too
   GridSearch search = GridSearch::kAbsMax;  // how scales are chosen; the weighted ones need the pipeline
   Overwrite overwrite = Overwrite::kNo;
@@ -50,8 +51,9 @@ struct LayerPlan {
 std::string fusion_group(const std::string& module);
 // The number after the first "layers." of a tensor or module name; -1 outside the blocks.
 int block_of(std::string_view name);
-// Plans `layer` for another format: layout, sizes and number options (the group size of `base` where the format leaves
-// it open, F32 scales for nf4, as bitsandbytes stores absmax). Throws kInput when the format cannot hold the layer.
+// Plans `layer` (module, shape and method set) for another format: layout, sizes and number options (the group size of
+// `base` where the format leaves it open, F32 scales for nf4, as bitsandbytes stores absmax). Throws kInput when the
+// format cannot hold the layer.
 void set_format(LayerPlan& layer, Format format, const FormatOptions& base);
 
 struct CompressPlan {

@@ -255,7 +255,8 @@ class GgufExport {
 
   // The bytes of a matrix in the target type; `exact` is cleared when numbers change.
   std::vector<std::byte> encode_as(const PackedWeight& w, Format target, bool& exact) {
-    if (w.format == target && is_dense(target)) return {w.codes.bytes().begin(), w.codes.bytes().end()};
+    if (w.format == target && is_dense(target) && !w.input.present())
+      return {w.codes.bytes().begin(), w.codes.bytes().end()};
     if (w.format == target && is_gguf_block(target)) return formats::to_gguf_blocks(w, &pool_);
     if (const auto same = exact_gguf_form(w); same && same->format == target)
       return formats::to_gguf_blocks(*same, &pool_);

@@ -158,7 +158,7 @@ class HfExport {
     report_.tensors.push_back({p.name, std::string(format_info(w.format).name), std::string(format_info(p.format).name),
                                same || p.format == Format::kF32});
     if (lossless) return formats::fx3_to_bf16(w, &pool_);
-    if (same) return w.codes;
+    if (same && !w.input.present()) return w.codes;
     const std::vector<float> values = decode_parallel(w, pool_);
     source_.release(p.tensor.name);
     const MatView<const float> view(values.data(), static_cast<size_t>(w.rows), static_cast<size_t>(w.cols));

@@ -47,6 +47,7 @@ int block_of(std::string_view name) {
 void set_format(LayerPlan& layer, Format format, const FormatOptions& base) {
   layer.numbers = base;
   layer.stored = io::plan_weight(format, layer.rows, layer.cols, base);
+  layer.stored.col_scales = find_method(layer.method).column_scales;
   layer.numbers.group_size = layer.stored.group_size;
   if (format == Format::kNF4) layer.numbers.scale_dtype = DType::kF32;
   layer.bytes_after = 0;
@@ -56,6 +57,10 @@ void set_format(LayerPlan& layer, Format format, const FormatOptions& base) {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
+
+bool is_integer_group(Format format) {
+  return format == Format::kInt4 || format == Format::kInt3 || format == Format::kInt2;
+}
 
 // Looked up, not multiplied.
 bool is_embedding(std::string_view module) { return module.ends_with("embed_tokens"); }
@@ -138,7 +143,7 @@ class RuleList {
   }
 
  private:
-  static bool takes_groups(Format format) { return format == Format::kInt4 || format == Format::kInt8; }
+  static bool takes_groups(Format format) { return is_integer_group(format) || format == Format::kInt8; }
   void each(const std::string& module, const std::function<void(const LayerRule&)>& body) const {
     for (size_t i = 0; i < patterns_.size(); ++i)
       if (std::any_of(patterns_[i].begin(), patterns_[i].end(),
@@ -158,7 +163,7 @@ std::string module_of(const io::TensorEntry& entry) {
 // that divides the columns of every layer, so that one choice serves the whole model.
 CompressOptions with_group_size(CompressOptions options, const io::TensorSource& source, const IgnoreList& ignore) {
   int64_t group = format_info(options.format).default_group;
-  if (options.numbers.group_size != 0 || group <= 0 || options.format != Format::kInt4) return options;
+  if (options.numbers.group_size != 0 || group <= 0 || !is_integer_group(options.format)) return options;
   const auto divides_all = [&] {
     for (const io::TensorEntry* entry : source.entries()) {
       const std::string module = module_of(*entry);
@@ -216,7 +221,8 @@ CompressPlan plan_compression(const std::string& model, const CompressOptions& o
     require_search(options.search, layer);
     plan.bytes_after += layer.bytes_after;
     plan.layer_parameters += elements;
-    const auto weights = static_cast<uint64_t>(elements) * sizeof(float);
+    const uint64_t copies = layer.stored.col_scales ? 2 : 1;  // the balanced weight beside the original
+    const auto weights = static_cast<uint64_t>(elements) * sizeof(float) * copies;
     plan.peak_memory = std::max(plan.peak_memory, weights + 3 * layer.bytes_after + entry->bytes);
     plan.layers.push_back(std::move(layer));
   }

@@ -164,10 +164,10 @@ void read_numbers(const JsonReader& r, FormatOptions* numbers) {
 }
 
 PipelineOptions from_json(const Json& json, const std::string& path, const PipelineOptions& base) {
-  constexpr std::string_view known[] = {"method",     "format",      "group_size",    "symmetric",    "scale_dtype",
-                                        "mx_scale",   "search",      "smooth",        "smooth_alpha", "damping",
-                                        "act_order",  "propagate",   "expert_tokens", "ignore",       "lm_head",
-                                        "target_bpw", "bpw_formats", "calibration",   "overrides"};
+  constexpr std::string_view known[] = {
+      "method",  "format",       "group_size",  "symmetric",   "scale_dtype", "mx_scale",          "search",
+      "smooth",  "smooth_alpha", "damping",     "act_order",   "propagate",   "expert_tokens",     "ignore",
+      "lm_head", "target_bpw",   "bpw_formats", "calibration", "overrides",   "sinq_kurtosis_gate"};
   const JsonReader r(json, path);
   require_known(r, known);
   PipelineOptions o = base;
@@ -178,6 +178,8 @@ PipelineOptions from_json(const Json& json, const std::string& path, const Pipel
   }
   if (r.has("format")) c.format = format_at(r.at("format"));
   read_numbers(r, &c.numbers);
+  if (!r.has("symmetric") && zero_points_by_default(c.method, c.format)) c.numbers.symmetric = false;
+  c.kurtosis_gate = r.number_or("sinq_kurtosis_gate", c.kurtosis_gate, 0, 1e6);
   if (r.has("search")) c.search = word_at(r.at("search"), kSearches);
   if (r.has("smooth")) o.smoothing = word_at(r.at("smooth"), kSmoothings);
   o.smooth_alpha = r.number_or("smooth_alpha", o.smooth_alpha, 0, 1);
@@ -290,6 +292,7 @@ Json recipe_json(const PipelineOptions& o) {
   out["propagate"] = o.propagate;
   out["expert_tokens"] = o.expert_tokens;
   if (!c.ignore.empty()) out["ignore"] = list(c.ignore);
+  if (c.kurtosis_gate > 0) out["sinq_kurtosis_gate"] = c.kurtosis_gate;
   out["lm_head"] = c.include_head;
   if (o.target_bpw > 0) {
     out["target_bpw"] = o.target_bpw;

@@ -79,6 +79,7 @@ std::optional<Tensor> block_scales(const PackedWeight& w) {
 }  // namespace
 
 std::optional<PackedWeight> exact_gguf_form(const PackedWeight& w) {
+  if (w.input.present() || !w.mins.is_empty()) return std::nullopt;
   if (w.format == Format::kMxfp4) return w.tensor_scale == 1.0f ? std::optional(w) : std::nullopt;
   if (w.format == Format::kNvfp4) return w.cols % 64 == 0 ? std::optional(w) : std::nullopt;
   const bool integer = w.format == Format::kInt4 || w.format == Format::kInt8;

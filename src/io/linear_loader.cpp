@@ -6,8 +6,8 @@
 #include "base/error.h"
 #include "io/df11_layout.h"
 #include "io/linear_parts.h"
-#include "tensor/convert.h"
 #include "tensor/formats/gguf_blocks.h"
+#include "tensor/input_transform.h"
 
 namespace fettle::io {
 namespace {
@@ -21,6 +21,7 @@ constexpr std::string_view kSuffixes[] = {
     ".weight_zero_point",
     ".weight_g_idx",
     ".weight_global_scale",
+    ".weight_col_scale",
     ".weight_scale_2",
     ".weight_scale_inv",
     ".input_scale",
@@ -49,6 +50,16 @@ constexpr std::string_view kSuffixes[] = {
     ".fx3_shape",
     ".fx3_tables",
     ".scale",
+    ".W_q",
+    ".meta.scale",
+    ".meta.scale.x",
+    ".meta.scale.s",
+    ".meta.scale.m",
+    ".meta.zero",
+    ".meta.zero.x",
+    ".meta.zero.s",
+    ".meta.zero.m",
+    ".meta.scale2",
     "_blocks",
     "_scales",
 };
@@ -118,6 +129,8 @@ bool has_quantised(const Parts& parts, const QuantConfig& config) {
       return parts.has(".weight_scale") || parts.has(".weight_scale_inv");
     case QuantMethod::kBitsAndBytes:
       return parts.has(".SCB") || parts.has(".weight.absmax");
+    case QuantMethod::kSinq:
+      return parts.has(".W_q");
     case QuantMethod::kCompressedTensors:
       return config.scheme_for(parts.module()) != nullptr;
     case QuantMethod::kFx3:
@@ -157,6 +170,8 @@ PackedWeight read_stored(const Parts& parts, const QuantConfig& config, int64_t 
       return read_fx3(parts, rows, cols);
     case QuantMethod::kDf11:
       return read_df11(parts.source(), *find_df11(parts.source(), config, parts.module()), rows, cols, pool);
+    case QuantMethod::kSinq:
+      return read_sinq(parts, config.sinq_leaf(parts.module()), rows, cols);
     case QuantMethod::kMxfp4:
     case QuantMethod::kNone:
       break;
@@ -164,17 +179,32 @@ PackedWeight read_stored(const Parts& parts, const QuantConfig& config, int64_t 
   return read_dense(parts, rows, cols);
 }
 
-// The stored matrix, or nothing when the module is not rotated.
-Tensor rotation_of(const Parts& parts, const QuantConfig& config, int64_t cols) {
-  const bool rotated =
-      config.method() == QuantMethod::kFpQuant && has_quantised(parts, config) && config.hadamard_group_size() > 1;
-  if (!rotated) return {};
-  const int64_t h = config.hadamard_group_size();
+// FP-Quant stores the rotation of its activations as a matrix.
+InputTransform fp_quant_rotation(const Parts& parts, int64_t h, int64_t cols) {
   if (cols % h != 0)
     parts.refuse(".forward_hadamard_matrix", fmt::format("{} columns are no multiple of the rotation of {}", cols, h));
   const Tensor t = parts.need(".forward_hadamard_matrix", {DType::kBF16, DType::kF16, DType::kF32}, {{h, h}});
   check_finite(parts, ".forward_hadamard_matrix", t);
-  return t;
+  return block_rotation(t);
+}
+
+// What the module's activations go through before the product.
+InputTransform input_transform(const Parts& parts, const QuantConfig& config, int64_t cols) {
+  if (!has_quantised(parts, config)) return {};
+  InputTransform out;
+  if (config.method() == QuantMethod::kFpQuant && config.hadamard_group_size() > 1)
+    return fp_quant_rotation(parts, config.hadamard_group_size(), cols);
+  if (const int64_t k = config.input_hadamard(parts.module()); k > 1) {
+    if (cols % k != 0)
+      parts.refuse(".weight_packed", fmt::format("{} columns are no multiple of the {} rotated together", cols, k));
+    out.hadamard = k;
+  }
+  if (parts.has(".weight_col_scale")) {
+    const Tensor t = parts.need(".weight_col_scale", {DType::kF32, DType::kBF16, DType::kF16}, {{cols}});
+    check_finite(parts, ".weight_col_scale", t);
+    out.col_scales = Tensor::from<float>(t.to_f32(), {cols});
+  }
+  return out;
 }
 
 // gpt-oss expert: blocks [E,N,K/32,16] are rows of consecutive low-first nibbles already.
@@ -195,25 +225,14 @@ PackedWeight gpt_oss_expert(const Parts& parts, int64_t expert, int64_t experts,
 
 }  // namespace
 
-RotatedLinear load_rotated(const TensorSource& source, const QuantConfig& config, const std::string& module,
-                           int64_t rows, int64_t cols, const LinearOptions& options) {
-  check_size(module, rows, cols);
-  const Parts parts(source, module);
-  RotatedLinear out;
-  out.weight = read_stored(parts, config, rows, cols, options.pool);
-  out.rotation = rotation_of(parts, config, cols);
-  check_packed(out.weight);
-  return out;
-}
-
 PackedWeight load_linear(const TensorSource& source, const QuantConfig& config, const std::string& module, int64_t rows,
                          int64_t cols, const LinearOptions& options) {
-  RotatedLinear stored = load_rotated(source, config, module, rows, cols, options);
-  if (stored.rotation.numel() == 0) return std::move(stored.weight);
-  Tensor dense = Tensor::empty(options.unrotated, {rows, cols});
-  convert_from_f32(unrotate(stored.weight, stored.rotation), options.unrotated,
-                   const_cast<std::byte*>(dense.bytes().data()));
-  return dense_weight(dense);
+  check_size(module, rows, cols);
+  const Parts parts(source, module);
+  PackedWeight weight = read_stored(parts, config, rows, cols, options.pool);
+  if (config.method() != QuantMethod::kSinq) weight.input = input_transform(parts, config, cols);
+  check_packed(weight);
+  return weight;
 }
 
 PackedWeight load_expert(const TensorSource& source, const QuantConfig& config, const std::string& name, int64_t expert,
@@ -228,29 +247,6 @@ PackedWeight load_expert(const TensorSource& source, const QuantConfig& config, 
   const char* suffix = parts.has("") ? "" : ".weight";
   const Tensor t = parts.need(suffix, {DType::kBF16, DType::kF16, DType::kF32}, {{experts, rows, cols}});
   return dense_weight(t.slice_rows(expert, expert + 1).reshaped({rows, cols}));
-}
-
-std::vector<float> unrotate(const PackedWeight& rotated, const Tensor& rotation) {
-  const auto h = static_cast<size_t>(rotation.dim(0));
-  FETTLE_CHECK(rotation.dim(1) == rotation.dim(0) && static_cast<size_t>(rotated.cols) % h == 0);
-  std::vector<float> matrix = rotation.to_f32();
-  // A Hadamard matrix stored in BF16 has entries 0.01 % off 1/sqrt(h); the signs tell the exact matrix.
-  const float magnitude = std::fabs(matrix[0]);
-  const bool hadamard = std::all_of(matrix.begin(), matrix.end(), [&](float x) { return std::fabs(x) == magnitude; });
-  const float exact = 1.0f / std::sqrt(static_cast<float>(h));
-  if (hadamard && std::fabs(magnitude / exact - 1.0f) < 0.01f)
-    for (float& x : matrix) x = std::copysign(exact, x);
-  std::vector<float> out = decode(rotated);
-  std::vector<float> block(h);
-  for (size_t begin = 0; begin < out.size(); begin += h) {
-    std::copy_n(out.begin() + static_cast<ptrdiff_t>(begin), h, block.begin());
-    for (size_t i = 0; i < h; ++i) {
-      float sum = 0;
-      for (size_t j = 0; j < h; ++j) sum += matrix[i * h + j] * block[j];
-      out[begin + i] = sum;
-    }
-  }
-  return out;
 }
 
 std::vector<std::string> linear_tensor_names(const TensorSource& source, const std::string& module) {

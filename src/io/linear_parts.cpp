@@ -192,15 +192,19 @@ PackedWeight integer_weight(int bits, Tensor codes, Tensor zeros, RowScales scal
   const int64_t rows = codes.dim(0), cols = codes.dim(1);
   const int offset = 1 << (bits - 1);
   const bool symmetric = all_equal(zeros, offset);
-  PackedWeight w = integer_shell(bits <= 4 ? Format::kInt4 : Format::kInt8, rows, cols, std::move(scales));
+  const Format format = bits <= 2   ? Format::kInt2
+                        : bits == 3 ? Format::kInt3
+                        : bits == 4 ? Format::kInt4
+                                    : Format::kInt8;
+  PackedWeight w = integer_shell(format, rows, cols, std::move(scales));
   uint8_t* from = codes.mutable_data<uint8_t>();
   if (w.format == Format::kInt8) {
     w.codes = symmetric ? Tensor::empty(DType::kI8, {rows, cols}) : codes;
     for (int64_t i = 0; i < rows * cols && symmetric; ++i)
       w.codes.mutable_data<int8_t>()[i] = static_cast<int8_t>(static_cast<int>(from[i]) - offset);
   } else {
-    if (symmetric && bits < 4)  // into int4's offset of 8
-      std::transform(from, from + codes.numel(), from, [&](uint8_t c) { return static_cast<uint8_t>(c + 8 - offset); });
+    if (symmetric && bits == 1)  // into int2's offset of 2
+      std::transform(from, from + codes.numel(), from, [&](uint8_t c) { return static_cast<uint8_t>(c + 1); });
     const auto k = static_cast<size_t>(cols), pairs = ceil_div<size_t>(k, 2);
     w.codes = Tensor::empty(DType::kU8, {rows, static_cast<int64_t>(pairs)});
     for (size_t n = 0; n < static_cast<size_t>(rows); ++n)

@@ -55,7 +55,7 @@ Tensor reinterpret(const Tensor& t, DType dtype, std::vector<int64_t> shape);
 // Owned [cols, rows] from [rows, cols], elements of 1, 2 or 4 bytes.
 Tensor transposed(const Tensor& t);
 
-// Turns 8-bit or narrower unsigned codes (one per byte, value = code - zero) into the int4 or int8 canonical form.
+// Turns 8-bit or narrower unsigned codes (one per byte, value = code - zero) into int2, int3, int4 or int8.
 //   codes: U8 [N,K]; zeros: U8 [N,G] or empty for symmetric codes with offset 2^(bits-1)
 PackedWeight integer_weight(int bits, Tensor codes, Tensor zeros, RowScales scales);
 
@@ -81,6 +81,7 @@ PackedWeight read_awq(const Parts& parts, const WeightScheme& scheme, int64_t ro
 PackedWeight read_gptq(const Parts& parts, const WeightScheme& scheme, bool v2, int64_t rows, int64_t cols);
 PackedWeight read_fp8(const Parts& parts, const WeightScheme& scheme, int64_t rows, int64_t cols);
 PackedWeight read_fx3(const Parts& parts, int64_t rows, int64_t cols);
+PackedWeight read_sinq(const Parts& parts, const SinqLeaf& leaf, int64_t rows, int64_t cols);
 PackedWeight read_bitsandbytes(const Parts& parts, const WeightScheme& scheme, int64_t rows, int64_t cols);
 
 }  // namespace fettle::io

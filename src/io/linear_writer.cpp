@@ -21,6 +21,8 @@ Dialect dialect_of(const WeightPlan& p) {
     case Format::kBF16:
       return Dialect::kDense;
     case Format::kInt4:
+    case Format::kInt3:
+    case Format::kInt2:
       return Dialect::kPacked;
     case Format::kInt8:
       return p.group_size == p.cols && !p.zero_points ? Dialect::kIntBytes : Dialect::kPacked;
@@ -36,13 +38,15 @@ Dialect dialect_of(const WeightPlan& p) {
       return Dialect::kNf4;
     default:
       fail(ErrorCode::kUsage,
-           "format {}: GGUF block types are written to .gguf files only; known here: int4, int8, fp8, "
+           "format {}: GGUF block types are written to .gguf files only; known here: int2, int3, int4, int8, fp8, "
            "mxfp4, mxfp8, nvfp4, nf4, f32, f16, bf16",
            format_info(p.format).name);
   }
 }
 
-int bits_of(Format format) { return format == Format::kInt4 ? 4 : 8; }
+int bits_of(Format format) {
+  return format == Format::kInt4 ? 4 : format == Format::kInt3 ? 3 : format == Format::kInt2 ? 2 : 8;
+}
 
 DType dense_type(Format format) {
   return format == Format::kF32 ? DType::kF32 : format == Format::kF16 ? DType::kF16 : DType::kBF16;
@@ -95,6 +99,14 @@ Tensor packed_codes(const PackedWeight& w) {
     if (w.cols % 8 == 0) return view_as(w.codes, DType::kI32, {w.rows, w.cols / 8});
     return padded_words(w.codes.data<uint8_t>(), w.rows, w.codes.dim(1));
   }
+  if (w.format == Format::kInt3 || w.format == Format::kInt2) {
+    const auto n = static_cast<size_t>(w.rows), k = static_cast<size_t>(w.cols), pairs = ceil_div<size_t>(k, 2);
+    std::vector<uint8_t> all(n * k);
+    for (size_t r = 0; r < n; ++r)
+      formats::unpack_nibbles(w.codes.data<uint8_t>() + r * pairs, std::span(all).subspan(r * k, k));
+    const std::vector<int32_t> words = formats::pack_int32(all, n, k, bits_of(w.format));
+    return Tensor::from<int32_t>(words, {w.rows, static_cast<int64_t>(words.size() / n)});
+  }
   const auto* codes = reinterpret_cast<const uint8_t*>(w.codes.bytes().data());
   std::vector<uint8_t> unsigned_codes(codes, codes + w.codes.nbytes());
   if (w.codes.dtype() == DType::kI8)  // q + 128
@@ -132,7 +144,7 @@ WeightPlan plan_weight(Format format, int64_t rows, int64_t cols, const FormatOp
   if (dialect == Dialect::kDense) return p;
   const int64_t asked = options.group_size != 0 ? options.group_size : info.default_group;
   p.group_size = asked < 0 ? cols : std::min(asked, cols);
-  p.zero_points = (format == Format::kInt4 || format == Format::kInt8) && !options.symmetric;
+  p.zero_points = dialect == Dialect::kPacked || dialect == Dialect::kIntBytes ? !options.symmetric : false;
   if (format == Format::kMxfp4 || format == Format::kMxfp8) p.scale_dtype = DType::kF8E8M0;
   if (format == Format::kNvfp4) p.scale_dtype = DType::kF8E4M3;
   if (cols % p.group_size != 0)
@@ -144,6 +156,16 @@ WeightPlan plan_weight(Format format, int64_t rows, int64_t cols, const FormatOp
 
 WeightPlan plan_of(const PackedWeight& w) {
   WeightPlan p{w.format, w.rows, w.cols, w.group_size, w.zero_points.numel() != 0, w.scales.dtype()};
+  p.col_scales = !w.input.col_scales.is_empty();
+  p.hadamard = w.input.hadamard;
+  if (!w.input.rotation.is_empty())
+    fail(ErrorCode::kInput, "{}: rotation {}: compressed-tensors files can name Hadamard matrices only",
+         format_info(w.format).name, w.input.rotation.describe());
+  if (w.input.present() && dialect_of(p) == Dialect::kDense)
+    fail(ErrorCode::kInput, "{}: dense files have no place for column scales or rotated inputs",
+         format_info(w.format).name);
+  if (p.hadamard > 1 && dialect_of(p) == Dialect::kNf4)
+    fail(ErrorCode::kInput, "nf4: bitsandbytes files have no place for rotated inputs");
   if (dialect_of(p) != Dialect::kDense && w.cols % w.group_size != 0)
     fail(ErrorCode::kInput,
          "{}: {} columns are no multiple of the group size {}; compressed-tensors has no short groups",
@@ -151,7 +173,9 @@ WeightPlan plan_of(const PackedWeight& w) {
   return p;
 }
 
-std::vector<TensorSpec> linear_specs(const std::string& module, const WeightPlan& p) {
+namespace {
+
+std::vector<TensorSpec> code_specs(const std::string& module, const WeightPlan& p) {
   const auto spec = [&](const char* suffix, DType dtype, std::vector<int64_t> shape) {
     return TensorSpec{module + suffix, dtype, std::move(shape)};
   };
@@ -187,10 +211,12 @@ std::vector<TensorSpec> linear_specs(const std::string& module, const WeightPlan
           spec(".weight.quant_state.bitsandbytes__nf4", DType::kU8, {state_bytes})};
 }
 
-std::vector<std::pair<std::string, Tensor>> linear_tensors(const std::string& module, const PackedWeight& w) {
-  check_packed(w);
-  const WeightPlan p = plan_of(w);
+std::vector<std::pair<std::string, Tensor>> code_tensors(const std::string& module, const PackedWeight& w,
+                                                         const WeightPlan& p) {
   const Dialect dialect = dialect_of(p);
+  if (dialect != Dialect::kDense && !w.mins.is_empty())
+    fail(ErrorCode::kInput, "{}: {} has no place for fractional zero points in this dialect", printable(module),
+         format_info(w.format).name);
   if (dialect != Dialect::kNvfp4 && w.tensor_scale != 1.0f)
     fail(ErrorCode::kInput, "{}: {} has no place for the tensor scale {} in this dialect", printable(module),
          format_info(w.format).name, w.tensor_scale);
@@ -225,6 +251,22 @@ std::vector<std::pair<std::string, Tensor>> linear_tensors(const std::string& mo
           {module + ".weight.absmax", Tensor::from<float>(w.scales.to_f32(), {w.scales.numel()})},
           {module + ".weight.quant_map", Tensor::from<float>(formats::kNF4Table, {16})},
           {module + ".weight.quant_state.bitsandbytes__nf4", bytes_tensor(quant_state(p).dump())}};
+}
+
+}  // namespace
+
+std::vector<TensorSpec> linear_specs(const std::string& module, const WeightPlan& p) {
+  std::vector<TensorSpec> out = code_specs(module, p);
+  if (p.col_scales) out.push_back({module + ".weight_col_scale", DType::kF32, {p.cols}});
+  return out;
+}
+
+std::vector<std::pair<std::string, Tensor>> linear_tensors(const std::string& module, const PackedWeight& w) {
+  check_packed(w);
+  const WeightPlan p = plan_of(w);
+  std::vector<std::pair<std::string, Tensor>> out = code_tensors(module, w, p);
+  if (p.col_scales) out.emplace_back(module + ".weight_col_scale", w.input.col_scales);
+  return out;
 }
 
 // ---- config.json ----
@@ -275,7 +317,7 @@ Json weight_args(const WeightPlan& p, Dialect d) {
                          : per_row && d != Dialect::kMxfp4 && d != Dialect::kMxfp8 ? "channel"
                                                                                    : "group";
   const bool is_float = d == Dialect::kFp8 || d == Dialect::kMxfp4 || d == Dialect::kMxfp8 || d == Dialect::kNvfp4;
-  const int bits = d == Dialect::kMxfp4 || d == Dialect::kNvfp4 || p.format == Format::kInt4 ? 4 : 8;
+  const int bits = d == Dialect::kMxfp4 || d == Dialect::kNvfp4 ? 4 : bits_of(p.format);
   const Json scale = d == Dialect::kNvfp4                           ? Json("torch.float8_e4m3fn")
                      : d == Dialect::kMxfp4 || d == Dialect::kMxfp8 ? Json("torch.uint8")
                                                                     : Json();
@@ -330,7 +372,42 @@ bool same_scheme(const WeightPlan& a, const WeightPlan& b) {
 
 }  // namespace
 
+namespace {
+
+// Block rotations as upstream's QuIPModifier(transform_block_size = k, rotations = ["v"]) writes them. A block size
+// that every quantised module shares targets "Linear".
+Json transform_json(const std::map<int64_t, std::vector<std::string>>& rotated, const std::vector<std::string>& dense,
+                    size_t quantised) {
+  if (rotated.empty()) return Json::object();
+  Json groups = Json::object();
+  for (const auto& [k, modules] : rotated) {
+    const bool all = modules.size() == quantised;
+    Json apply = Json::array();
+    for (const bool on_weight : {false, true}) {
+      Json a = Json::object();
+      a["ignore"] = names_json(all ? dense : std::vector<std::string>{});
+      a["inverse"] = Json(on_weight);
+      a["location"] = Json(on_weight ? "weight_input" : "input");
+      a["targets"] = all ? names_json({"Linear"}) : names_json(modules);
+      apply.push_back(std::move(a));
+    }
+    Json scheme = Json::object();
+    scheme["apply"] = std::move(apply);
+    scheme["head_dim"] = Json(k);
+    scheme["randomize"] = Json(false);
+    scheme["requires_grad"] = Json(false);
+    scheme["type"] = Json("hadamard");
+    groups[rotated.size() == 1 ? std::string("v") : fmt::format("v{}", k)] = std::move(scheme);
+  }
+  Json out = Json::object();
+  out["config_groups"] = std::move(groups);
+  return out;
+}
+
+}  // namespace
+
 void QuantSection::add(const std::string& module, const WeightPlan& plan) {
+  if (plan.hadamard > 1) rotated_[plan.hadamard].push_back(module);
   if (dialect_of(plan) == Dialect::kDense) {
     dense_.push_back(module);
     return;
@@ -352,6 +429,8 @@ Json QuantSection::json() const {
   if (nf4) return bitsandbytes_json(dense_);
   Json config_groups = Json::object();
   bool mixed = false;
+  size_t quantised = 0;
+  for (const Group& g : groups_) quantised += g.modules.size();
   for (size_t i = 0; i < groups_.size(); ++i) {
     const Group& g = groups_[i];
     mixed |= dialect_of(g.plan) != dialect_of(groups_[0].plan);
@@ -367,7 +446,7 @@ Json QuantSection::json() const {
   q["quant_method"] = Json("compressed-tensors");
   q["quantization_status"] = Json("compressed");
   q["sparsity_config"] = Json::object();
-  q["transform_config"] = Json::object();
+  q["transform_config"] = transform_json(rotated_, dense_, quantised);
   q["version"] = Json("0.12.0");
   return q;
 }

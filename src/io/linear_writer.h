@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,7 +11,7 @@
 #include "tensor/weight.h"
 
 // Packed weights as the tensors and config sections that other tools load:
-//   int4             compressed-tensors pack-quantized (W4A16; zero points packed along N)
+//   int2, int3, int4 compressed-tensors pack-quantized (W4A16; zero points packed along N)
 //   int8             per row and symmetric: int-quantized with dynamic per-token activations (W8A8 preset);
 //                    groups or zero points: pack-quantized (W8A16)
 //   fp8              float-quantized, weight only
@@ -18,7 +19,8 @@
 //   nvfp4            nvfp4-pack-quantized, weight only (NVFP4A16 preset)
 //   nf4              bitsandbytes 4-bit serialisation
 //   f32, f16, bf16   dense "weight"
-// GGUF block types have no safetensors dialect and are refused with kUsage.
+// Column scales are written as ".weight_col_scale", which other tools do not know; block Hadamard inputs as upstream's
+// transform_config. GGUF block types have no safetensors dialect and are refused with kUsage.
 namespace fettle::io {
 
 // The shape of a packed weight before its numbers exist, so that files can be laid out first.
@@ -28,6 +30,8 @@ struct WeightPlan {
   int64_t group_size = 0;  // resolved; cols = one group per row, 0 for dense
   bool zero_points = false;
   DType scale_dtype = DType::kBF16;
+  bool col_scales = false;  // ".weight_col_scale" F32 [K], our own addition (docs/formats.md)
+  int64_t hadamard = 0;     // PackedWeight::input.hadamard; goes into transform_config
 };
 // What encoding [rows, cols] with these options gives. Throws kInput when the dialect cannot hold the shape (K no
 // multiple of the group).
@@ -54,6 +58,7 @@ class QuantSection {
   };
   std::vector<Group> groups_;
   std::vector<std::string> dense_;
+  std::map<int64_t, std::vector<std::string>> rotated_;  // by block size
 };
 
 }  // namespace fettle::io

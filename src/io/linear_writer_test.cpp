@@ -37,6 +37,8 @@ void expect_same(const PackedWeight& a, const PackedWeight& b) {
   expect_same(a.codes, b.codes, "codes");
   expect_same(a.scales, b.scales, "scales");
   expect_same(a.zero_points, b.zero_points, "zero points");
+  expect_same(a.input.col_scales, b.input.col_scales, "column scales");
+  EXPECT_EQ(a.input.hadamard, b.input.hadamard);
 }
 
 struct Case {
@@ -57,18 +59,25 @@ PackedWeight encoded(const Case& c, int64_t rows, int64_t cols, float seed) {
 }
 
 const Case kCases[] = {
-    {"bf16", 0, true},   {"f32", 0, true},    {"f16", 0, true},    {"int4", 32, true},
-    {"int4", 64, false}, {"int4", -1, true},  {"int4", -1, false}, {"int8", -1, true},
-    {"int8", 32, true},  {"int8", 32, false}, {"int8", -1, false}, {"fp8", -1, true},
-    {"mxfp4", 0, true},  {"mxfp8", 0, true},  {"nvfp4", 0, true},  {"nf4", 64, true, DType::kF32},
+    {"bf16", 0, true},   {"f32", 0, true},    {"f16", 0, true},
+    {"int4", 32, true},  {"int3", 32, true},  {"int3", 64, false},
+    {"int2", 32, true},  {"int2", 64, false}, {"int3", -1, true},
+    {"int4", 64, false}, {"int4", -1, true},  {"int4", -1, false},
+    {"int8", -1, true},  {"int8", 32, true},  {"int8", 32, false},
+    {"int8", -1, false}, {"fp8", -1, true},   {"mxfp4", 0, true},
+    {"mxfp8", 0, true},  {"nvfp4", 0, true},  {"nf4", 64, true, DType::kF32},
 };
 
 TEST(LinearWriter, EveryFormatReadsBackToTheSameBytes) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(fmt::format("{} group {} {}", c.format, c.group, c.symmetric ? "symmetric" : "asymmetric"));
     const TempDir dir;
-    const PackedWeight up = encoded(c, 24, 128, 1), down = encoded(c, 32, 64, 2),
-                       head = encoded({"bf16", 0, true}, 8, 64, 3);
+    PackedWeight up = encoded(c, 24, 128, 1), down = encoded(c, 32, 64, 2);
+    if (up.group_size > 0) {  // quantised: column scales on one matrix, rotated inputs on the other
+      down.input.col_scales = Tensor::from<float>(wave(64, 7), {64});
+      up.input.hadamard = up.format == Format::kNF4 ? 0 : 32;
+    }
+    const PackedWeight head = encoded({"bf16", 0, true}, 8, 64, 3);
     QuantSection section;
     std::vector<TensorSpec> specs;
     std::vector<std::pair<std::string, Tensor>> tensors;

@@ -24,6 +24,7 @@ constexpr MethodName kMethods[] = {
     {"gptq", QuantMethod::kGptq},
     {"modelopt", QuantMethod::kModelOpt},
     {"mxfp4", QuantMethod::kMxfp4},
+    {"sinq", QuantMethod::kSinq},
 };
 
 struct StrategyName {
@@ -92,6 +93,9 @@ class QuantConfigParser {
         section_.at("version").integer(1, 1);
         out_.scheme_ = {"fx3", 16, true};
         break;
+      case QuantMethod::kSinq:
+        sinq();
+        break;
       case QuantMethod::kDf11:
         section_.get("quant_method").fail_here("DFloat11 models carry a dfloat11_config section instead");
       case QuantMethod::kNone:
@@ -128,6 +132,7 @@ class QuantConfigParser {
   }
 
   void compressed_tensors();
+  void transforms(const JsonReader& config);
   WeightScheme weight_scheme(const JsonReader& weights, const std::string& format) const;
   std::string group_format(const JsonReader& group, const WeightScheme& scheme) const;
   static void check_bits(const JsonReader& weights, const WeightScheme& s);
@@ -137,21 +142,19 @@ class QuantConfigParser {
   void gptq();
   void fp8();
   void bitsandbytes();
+  void sinq();
 
   JsonReader section_;
   QuantConfig out_;
 };
 
 void QuantConfigParser::compressed_tensors() {
-  for (const char* key : {"sparsity_config", "transform_config"}) {
-    const JsonReader part = section_.get(key);
-    if (empty_value(part.value())) continue;
-    const Json* format = part.value().find("format");
-    if (format && format->is_string() && format->as_string() == "dense") continue;
-    const Json* groups = part.value().find("config_groups");
-    if (groups && empty_value(*groups)) continue;
-    part.fail_here("sparse and rotated (transform) checkpoints are not supported; export without them");
-  }
+  const JsonReader sparsity = section_.get("sparsity_config");
+  const Json* sparse_format = sparsity.value().find("format");
+  if (!empty_value(sparsity.value()) &&
+      !(sparse_format && sparse_format->is_string() && sparse_format->as_string() == "dense"))
+    sparsity.fail_here("sparse checkpoints are not supported; export without sparsity");
+  transforms(section_.get("transform_config"));
   const JsonReader groups = section_.at("config_groups");
   for (const auto& [name, value] : groups.object()) {
     const JsonReader group = groups.get(name);
@@ -166,6 +169,45 @@ void QuantConfigParser::compressed_tensors() {
     out_.rules_.push_back(std::move(rule));
   }
   read_ignore(section_.get("ignore"), fmt::format("{}: {}.ignore", section_.source(), section_.path()));
+}
+
+// Online block rotations: type "hadamard" on "input" with its inverse on "weight_input" (specs/01 section 3). A
+// rotation whose two halves do not meet in one module would change the numbers and is refused.
+void QuantConfigParser::transforms(const JsonReader& config) {
+  if (empty_value(config.value())) return;
+  const JsonReader groups = config.get("config_groups");
+  if (empty_value(groups.value())) return;
+  for (const auto& [name, value] : groups.object()) {
+    const JsonReader group = groups.get(name);
+    const std::string type = group.string_or("type", "");
+    if (type != "hadamard") group.fail_here("type \"" + printable(type, 40) + "\" is not supported; known: hadamard");
+    if (group.boolean_or("randomize", false))
+      group.get("randomize").fail_expected("false: random signs are not stored");
+    QuantConfig::Rotation rotation;
+    rotation.block = group.at("head_dim").integer(2, 1 << 16);
+    if ((rotation.block & (rotation.block - 1)) != 0) group.get("head_dim").fail_expected("a power of two");
+    const JsonReader apply = group.at("apply");
+    std::vector<std::string> targets[2], ignored[2];
+    for (size_t i = 0; i < apply.array().size(); ++i) {
+      const JsonReader part = apply.at(i);
+      const std::string location = part.at("location").string();
+      if (location != "input" && location != "weight_input")
+        part.get("location")
+            .fail_here("\"" + printable(location, 40) + "\" is not supported; known: input, weight_input");
+      const size_t half = location == "input" ? 0 : 1;
+      for (const auto& [key, list] : {std::pair("targets", &targets[half]), std::pair("ignore", &ignored[half])}) {
+        const JsonReader names = part.get(key);
+        if (names.is_null()) continue;
+        for (size_t j = 0; j < names.array().size(); ++j) list->push_back(names.at(j).string());
+      }
+    }
+    if (targets[0] != targets[1] || ignored[0] != ignored[1] || targets[0].empty())
+      apply.fail_here("expected \"input\" and \"weight_input\" with the same targets");
+    const std::string where = fmt::format("{}: {}", apply.source(), apply.path());
+    for (const std::string& t : targets[0]) rotation.targets.emplace_back(t, where);
+    for (const std::string& t : ignored[0]) rotation.ignore.emplace_back(t, where);
+    out_.rotations_.push_back(std::move(rotation));
+  }
 }
 
 // The group's own format in mixed checkpoints, else the top-level one.
@@ -294,6 +336,17 @@ void QuantConfigParser::fp8() {
   out_.scheme_.block_cols = block.at(1).integer(1, 1 << 20);
 }
 
+void QuantConfigParser::sinq() {
+  SinqLeaf& leaf = out_.sinq_default_;
+  leaf.bits = static_cast<int>(section_.integer_or("nbits", 4, 1, 8));
+  leaf.group_size = section_.integer_or("group_size", 64, 1, 1 << 24);
+  leaf.method = section_.string_or("method", "sinq");
+  const std::string tiling = section_.string_or("tiling_mode", "1D");
+  if (tiling != "1D" && tiling != "2D") section_.get("tiling_mode").fail_expected("\"1D\" or \"2D\"");
+  leaf.square_tiles = tiling == "2D";
+  out_.scheme_ = {"sinq", leaf.bits, false, false, ScaleStrategy::kGroup, leaf.group_size};
+}
+
 void QuantConfigParser::bitsandbytes() {
   const bool four = section_.boolean_or("load_in_4bit", false) || section_.boolean_or("_load_in_4bit", false);
   if (!four) {
@@ -354,8 +407,37 @@ const WeightScheme* QuantConfig::scheme_for(std::string_view module) const {
   return nullptr;
 }
 
+void QuantConfig::read_sinq_meta(const Json& json, const std::string& source) {
+  const JsonReader root(json, source);
+  for (const auto& [name, value] : root.object()) {
+    const JsonReader meta = root.get(name).get("meta");
+    if (meta.is_null()) continue;
+    SinqLeaf leaf = sinq_default_;
+    leaf.bits = static_cast<int>(meta.at("nbits").integer(1, 8));
+    leaf.group_size = meta.at("group_size").integer(1, 1 << 24);
+    leaf.method = meta.string_or("method", leaf.method);
+    sinq_leaves_[name] = std::move(leaf);
+  }
+}
+
+const SinqLeaf& QuantConfig::sinq_leaf(std::string_view module) const {
+  const auto it = sinq_leaves_.find(module);
+  return it != sinq_leaves_.end() ? it->second : sinq_default_;
+}
+
+int64_t QuantConfig::input_hadamard(std::string_view module) const {
+  const auto hit = [&](const NamePattern& p) { return p.matches(module, "Linear"); };
+  for (const Rotation& r : rotations_)
+    if (std::any_of(r.targets.begin(), r.targets.end(), hit) && std::none_of(r.ignore.begin(), r.ignore.end(), hit))
+      return r.block;
+  return 0;
+}
+
 QuantConfig read_quant_config(const ModelFiles& files, const Json& config) {
   QuantConfig parsed = QuantConfig::parse(config, path_join(files.path, "config.json"));
+  if (parsed.method() == QuantMethod::kSinq && files.kind == ModelFiles::Kind::kHuggingFace)
+    if (const auto meta = files.find("model.safetensors.index.json.meta.json"))
+      parsed.read_sinq_meta(parse_json_file(*meta), *meta);
   if (parsed.method() != QuantMethod::kNone || files.kind != ModelFiles::Kind::kHuggingFace) return parsed;
   const std::optional<std::string> side = files.find("hf_quant_config.json");
   if (!side) return parsed;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,7 @@ enum class QuantMethod : uint8_t {
   kBitsAndBytes,       // NF4 and LLM.int8()
   kDf11,               // LeanModels/DFloat11: lossless BF16, a section of its own (dfloat11_config)
   kFx3,                // ours: lossless BF16 (docs/formats.md)
+  kSinq,               // huawei-csl/SINQ
 };
 std::string_view quant_method_name(QuantMethod method);
 
@@ -46,6 +48,14 @@ struct Df11Pattern {
   std::vector<std::string> modules;  // its matrices in order, relative to it; empty: the unit itself is the matrix
 };
 
+// One module of a SINQ checkpoint, from its side file "model.safetensors.index.json.meta.json".
+struct SinqLeaf {
+  int bits = 4;
+  int64_t group_size = 64;
+  bool square_tiles = false;
+  std::string method = "sinq";
+};
+
 // The quantisation_config of a model, checked.
 class QuantConfig {
  public:
@@ -59,6 +69,14 @@ class QuantConfig {
   // one scheme and show by the tensors present whether a module is quantised.
   const WeightScheme* scheme_for(std::string_view module) const;
 
+  // Block size of the Hadamard matrix on the module's input and, inverted, on its stored weight (compressed-tensors
+  // transform_config); 0 for none.
+  int64_t input_hadamard(std::string_view module) const;
+
+  // SINQ: reads the side file `meta`; without it every module has the values of config.json.
+  void read_sinq_meta(const Json& meta, const std::string& source);
+  const SinqLeaf& sinq_leaf(std::string_view module) const;
+
   // Method-wide values; meaning depends on the method.
   const WeightScheme& scheme() const { return scheme_; }
   const std::vector<Df11Pattern>& df11_patterns() const { return df11_patterns_; }
@@ -71,11 +89,18 @@ class QuantConfig {
     std::vector<NamePattern> targets;
     WeightScheme scheme;
   };
+  struct Rotation {
+    std::vector<NamePattern> targets, ignore;
+    int64_t block = 0;
+  };
   QuantMethod method_ = QuantMethod::kNone;
   WeightScheme scheme_;
   std::vector<Rule> rules_;
   std::vector<NamePattern> ignore_;
   std::vector<Df11Pattern> df11_patterns_;
+  std::vector<Rotation> rotations_;
+  SinqLeaf sinq_default_;
+  std::map<std::string, SinqLeaf, std::less<>> sinq_leaves_;
   bool gptq_v2_ = false;
   int64_t hadamard_group_size_ = 0;
 };

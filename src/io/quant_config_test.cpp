@@ -68,7 +68,23 @@ TEST(QuantConfig, RefusalsNameTheField) {
   EXPECT_THAT(refusal(ct(R"({"num_bits":4,"type":"int","curve":"log"})")), HasSubstr("weights.curve: unknown key"));
   EXPECT_THAT(refusal(ct(kInt4, "\"format\":\"pack-quantized\"", "[\"re:(\"]")), HasSubstr("pattern \"re:(\""));
   EXPECT_THAT(refusal(ct(kInt4, "\"format\":\"pack-quantized\",\"sparsity_config\":{\"format\":\"sparse-24\"}")),
-              HasSubstr("sparse and rotated"));
+              HasSubstr("sparse checkpoints"));
+  const auto rotated = [](const std::string& group) {
+    return ct(kInt4, "\"format\":\"pack-quantized\",\"transform_config\":{\"config_groups\":{\"v\":" + group + "}}");
+  };
+  const std::string both = R"([{"targets":["Linear"],"location":"input"},)"
+                           R"({"targets":["Linear"],"location":"weight_input","inverse":true}])";
+  const QuantConfig c = parse(rotated(R"({"type":"hadamard","head_dim":32,"apply":)" + both + "}"));
+  EXPECT_EQ(c.input_hadamard("model.layers.0.mlp.up_proj"), 32);
+  EXPECT_THAT(refusal(rotated(R"({"type":"random-matrix","head_dim":32,"apply":)" + both + "}")),
+              HasSubstr("known: hadamard"));
+  EXPECT_THAT(refusal(rotated(R"({"type":"hadamard","head_dim":24,"apply":)" + both + "}")),
+              HasSubstr("a power of two"));
+  EXPECT_THAT(
+      refusal(rotated(R"({"type":"hadamard","head_dim":32,"apply":[{"targets":["Linear"],"location":"input"}]})")),
+      HasSubstr("with the same targets"));
+  EXPECT_THAT(refusal(rotated(R"({"type":"hadamard","head_dim":32,"apply":[{"targets":["a"],"location":"output"}]})")),
+              HasSubstr("known: input, weight_input"));
   EXPECT_THAT(refusal(R"({"quant_method":"gptq","bits":5})"), HasSubstr("bits: expected 2, 3, 4 or 8"));
   EXPECT_THAT(refusal(R"({"quant_method":"awq","version":"gemv"})"), HasSubstr("only the gemm layout"));
   EXPECT_THAT(refusal(R"({"quant_method":"modelopt","quant_algo":"W4A8_AWQ"})"), HasSubstr("known: NVFP4, FP8"));

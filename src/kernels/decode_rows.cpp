@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 
 #include "base/checked.h"
@@ -38,6 +39,7 @@ PackedWeight packed_row(const PreparedData& p, size_t row) {
   w.cols = p.cols;
   w.group_size = p.group_size;
   w.tensor_scale = p.tensor_scale;
+  w.input = p.input;
   w.codes = Tensor::zeros(p.code_dtype, {1, four_bit ? ceil_div<int64_t>(p.cols, 2) : p.cols});
   auto* out = reinterpret_cast<uint8_t*>(const_cast<std::byte*>(w.codes.bytes().data()));
   const int flip = p.code_dtype == DType::kI8 ? p.spec.offset : 0;
@@ -54,6 +56,10 @@ PackedWeight packed_row(const PreparedData& p, size_t row) {
   w.scales = one_row(p.scales.dtype, p.scales.values, p.groups, groups, block, lane);
   if (p.scales.supers.size() > 0) w.super_scales = one_row(DType::kF16, p.scales.supers, supers, supers, block, lane);
   if (p.mins.present()) w.mins = one_row(p.mins.dtype, p.mins.values, p.groups, groups, block, lane);
+  if (p.spec.form == CodeForm::kNibbleTable16 && p.mins.present()) {  // multiplied by the integer factor of NF4's table
+    const float factor = std::nearbyint(p.tensor_scale / p.out_scale);
+    for (size_t g = 0; g < groups; ++g) w.mins.mutable_data<float>()[g] /= factor;
+  }
   if (p.mins.supers.size() > 0) w.super_mins = one_row(DType::kF16, p.mins.supers, supers, supers, block, lane);
   if (p.zero_points.size() > 0) w.zero_points = one_row(DType::kU8, p.zero_points, p.groups, groups, block, lane);
   return w;
@@ -86,7 +92,11 @@ void decode_rows(const PreparedWeight& w, std::span<const int32_t> rows, MatView
     }
     return;
   }
-  if (p.layout == Layout::kDense) return decode_rows(dense_weight(p.dense), rows, out);
+  if (p.layout == Layout::kDense) {
+    PackedWeight dense = dense_weight(p.dense);
+    dense.input = p.input;
+    return decode_rows(dense, rows, out);
+  }
   for (size_t i = 0; i < rows.size(); ++i) decode_row(packed_row(p, static_cast<size_t>(rows[i])), 0, out.row_span(i));
 }
 

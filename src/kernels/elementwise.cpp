@@ -1,6 +1,7 @@
 #include "kernels/elementwise.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "base/cpu.h"
@@ -9,6 +10,7 @@
 #include "kernels/exp2.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
+#include "tensor/input_transform.h"
 
 namespace fettle::kernels {
 namespace {
@@ -82,6 +84,42 @@ void add(std::span<const float> a, std::span<const float> b, std::span<float> ou
 void scale(std::span<const float> x, float factor, std::span<float> out) {
   FETTLE_CHECK_EQ(x.size(), out.size());
   level().scale(x.data(), factor, x.size(), out.data());
+}
+
+void mul(std::span<const float> a, std::span<const float> b, std::span<float> out) {
+  FETTLE_CHECK(a.size() == b.size() && a.size() == out.size());
+  level().mul(a.data(), b.data(), a.size(), out.data());
+}
+
+void hadamard(std::span<const float> x, size_t k, std::span<float> out) {
+  FETTLE_CHECK_EQ(x.size(), out.size());
+  FETTLE_CHECK(std::has_single_bit(k) && x.size() % k == 0);
+  level().hadamard(x.data(), x.size(), k, hadamard_factor(static_cast<int64_t>(k)), out.data());
+}
+
+void rotate(std::span<const float> x, MatView<const float> m, std::span<float> out) {
+  FETTLE_CHECK_EQ(x.size(), out.size());
+  FETTLE_CHECK(m.rows > 0 && m.rows == m.cols && m.stride == m.cols && x.size() % m.rows == 0);
+  level().rotate(x.data(), x.size(), m.rows, m.data, out.data());
+}
+
+void transform_rows(const InputTransform& t, MatView<const float> x, MatView<float> out) {
+  check_same_shape(x, out);
+  const bool scaled = !t.col_scales.is_empty();
+  std::vector<float> row(t.rotation.is_empty() || !scaled ? 0 : x.cols);
+  for (size_t r = 0; r < x.rows; ++r) {
+    std::span<const float> from = x.row_span(r);
+    if (scaled) {
+      const std::span<float> to = row.empty() ? out.row_span(r) : std::span<float>(row);
+      mul(from, {t.col_scales.data<float>(), x.cols}, to);
+      from = to;
+    }
+    if (t.hadamard > 1) hadamard(from, static_cast<size_t>(t.hadamard), out.row_span(r));
+    if (!t.rotation.is_empty()) {
+      const auto k = static_cast<size_t>(t.rotation.dim(0));
+      rotate(from, {t.rotation.data<float>(), k, k}, out.row_span(r));
+    }
+  }
 }
 
 void softcap(std::span<const float> x, float cap, std::span<float> out) {

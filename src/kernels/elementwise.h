@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "tensor/weight.h"
 
 // Vector operations of a forward pass on f32. Outputs may alias inputs; NaN propagates; all sizes must agree
 // (kInternal). e^x is a degree-5 polynomial (2e-7 relative), tanh 3e-7.
@@ -20,6 +20,13 @@ void gated_activation(MatView<const float> gate, MatView<const float> up, Gate k
 
 void add(std::span<const float> a, std::span<const float> b, std::span<float> out);
 void scale(std::span<const float> x, float factor, std::span<float> out);
+void mul(std::span<const float> a, std::span<const float> b, std::span<float> out);
+// Blocks of k, a power of two that divides the size, times Hadamard / sqrt(k): the bits of fettle::hadamard_blocks().
+void hadamard(std::span<const float> x, size_t k, std::span<float> out);
+// Blocks of m.rows times the square m, sums of fused products in order of the input index; out must not overlap x.
+void rotate(std::span<const float> x, MatView<const float> m, std::span<float> out);
+// out = every row of x after the transform (tensor/weight.h): the bits of fettle::apply_input_transform().
+void transform_rows(const InputTransform& t, MatView<const float> x, MatView<float> out);
 // cap * tanh(x / cap), cap > 0.
 void softcap(std::span<const float> x, float cap, std::span<float> out);
 

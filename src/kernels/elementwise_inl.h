@@ -226,6 +226,56 @@ struct Elementwise {
     return r;
   }
 
+  static void mul(const float* a, const float* b, size_t n, float* out) {
+    map(
+        n, out, [&](F v, F w) { return V::mul(v, w); }, a, b);
+  }
+
+  // Lanes without bit N become a + b, lanes with it a - b, for pairs N lanes apart.
+  template <int N>
+  static FETTLE_INLINE F butterfly(F v) {
+    alignas(64) uint32_t signs[16];
+    for (uint32_t i = 0; i < 16; ++i) signs[i] = (i & N) != 0 ? 0x80000000u : 0u;
+    const F own = V::from_bits(V::xor_int(V::bits(v), V::load_int(signs)));
+    return V::add(V::template swap_lanes<N>(v), own);
+  }
+  static FETTLE_INLINE F butterflies(F v, size_t k) {
+    if (k > 1) v = butterfly<1>(v);
+    if (k > 2) v = butterfly<2>(v);
+    if (k > 4) v = butterfly<4>(v);
+    if (k > 8) v = butterfly<8>(v);
+    return v;
+  }
+  static void hadamard(const float* x, size_t n, size_t k, float factor, float* y) {
+    const F f = V::set(factor);
+    if (k <= 16)
+      return map(
+          n, y, [&](F v) { return V::mul(butterflies(v, k), f); }, x);
+    for (size_t i = 0; i < n; i += 16) V::store(y + i, butterflies(V::load(x + i), 16));
+    for (size_t h = 16; h < k; h *= 2) {
+      const F last = V::set(2 * h == k ? factor : 1.0f);
+      for (size_t begin = 0; begin < n; begin += 2 * h)
+        for (size_t i = begin; i < begin + h; i += 16) {
+          const F a = V::load(y + i), b = V::load(y + i + h);
+          V::store(y + i, V::mul(V::add(a, b), last));
+          V::store(y + i + h, V::mul(V::sub(a, b), last));
+        }
+    }
+  }
+
+  static void rotate(const float* x, size_t n, size_t k, const float* m, float* y) {
+    for (size_t begin = 0; begin < n; begin += k)
+      for (size_t j = 0; j < k; j += 16) {
+        const size_t lanes = std::min<size_t>(16, k - j);
+        F acc = V::zero();
+        for (size_t i = 0; i < k; ++i) {
+          const float* row = m + i * k + j;
+          acc = V::fma(V::set(x[begin + i]), lanes == 16 ? V::load(row) : load_some(row, lanes, 0), acc);
+        }
+        store_some(y + begin + j, acc, lanes);
+      }
+  }
+
   static size_t find_greater(const float* x, size_t from, size_t n, float threshold) {
     const F bound = V::set(threshold);
     size_t i = from;
@@ -238,8 +288,8 @@ struct Elementwise {
   }
 
   static constexpr ElementwiseKernels table() {
-    return {&exp2,  &rms_norm, &layer_norm, &rope_halves, &rope_pairs, &gated,       &add,
-            &scale, &softcap,  &softmax,    &log_sum_exp, &argmax,     &find_greater};
+    return {&exp2, &rms_norm, &layer_norm, &rope_halves, &rope_pairs, &gated,       &add,    &scale,
+            &mul,  &hadamard, &rotate,     &softcap,     &softmax,    &log_sum_exp, &argmax, &find_greater};
   }
 };
 

@@ -24,6 +24,11 @@ struct ElementwiseKernels {
   void (*gated)(const float* gate, const float* up, Gate kind, size_t n, float* out);
   void (*add)(const float* a, const float* b, size_t n, float* out);
   void (*scale)(const float* x, float factor, size_t n, float* out);
+  void (*mul)(const float* a, const float* b, size_t n, float* out);
+  // Blocks of k, a power of two that divides n, times H / sqrt(k); y may be x.
+  void (*hadamard)(const float* x, size_t n, size_t k, float factor, float* y);
+  // Blocks of k times m [k, k]; y must not overlap x.
+  void (*rotate)(const float* x, size_t n, size_t k, const float* m, float* y);
   void (*softcap)(const float* x, float cap, size_t n, float* out);
   void (*softmax)(const float* x, float scale, size_t n, float* y);
   float (*log_sum_exp)(const float* x, size_t n);

@@ -14,6 +14,7 @@
 #include "kernels/isa_test_util.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
+#include "tensor/input_transform.h"
 
 namespace fettle::kernels {
 namespace {
@@ -304,6 +305,40 @@ TEST(Elementwise, AllLevelsGiveEqualBits) {
     });
     for (const auto& r : results) EXPECT_EQ(std::memcmp(r.data(), results[0].data(), r.size() * 4), 0);
   }
+}
+
+// The definition in tensor/input_transform.cpp, bit for bit, at every level.
+TEST(Elementwise, HadamardAndRotationHaveTheBitsOfTheDefinition) {
+  const auto check = [&](const auto& hadamard_of, const auto& rotate_of) {
+    for (size_t k = 1; k <= 1024; k *= 2)
+      for (size_t blocks : {1, 2, 3, 7}) {
+        const auto x = normals(k * blocks, k + blocks);
+        std::vector<float> want = x, got(x.size());
+        hadamard_blocks(want, static_cast<int64_t>(k));
+        hadamard_of(x, k, got);
+        EXPECT_EQ(std::memcmp(want.data(), got.data(), want.size() * 4), 0) << k << " x " << blocks;
+      }
+    for (size_t k : {1, 3, 16, 20, 33, 64}) {
+      const auto x = normals(3 * k, k), m = normals(k * k, k + 1);
+      InputTransform t;
+      t.rotation = Tensor::from<float>(m, {static_cast<int64_t>(k), static_cast<int64_t>(k)});
+      std::vector<float> want(x.size()), got(x.size());
+      apply_input_transform(t, x, want);
+      rotate_of(x, MatView<const float>(m.data(), k, k), got);
+      EXPECT_EQ(std::memcmp(want.data(), got.data(), want.size() * 4), 0) << k;
+    }
+  };
+  for_each_isa([&] {
+    check([](const auto& x, size_t k, auto& y) { hadamard(x, k, y); },
+          [](const auto& x, const MatView<const float>& m, auto& y) { rotate(x, m, y); });
+  });
+  if (supported_isas().size() < 2) return;
+  const auto& wide = test::kEmulatedElementwise;
+  check([&](const auto& x, size_t k,
+            auto& y) { wide.hadamard(x.data(), x.size(), k, hadamard_factor(static_cast<int64_t>(k)), y.data()); },
+        [&](const auto& x, const MatView<const float>& m, auto& y) {
+          wide.rotate(x.data(), x.size(), m.rows, m.data, y.data());
+        });
 }
 
 TEST(Elementwise, EmulatedAvx512GivesTheBitsOfTheReference) {

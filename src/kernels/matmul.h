@@ -57,13 +57,14 @@ class MatmulScratch {
   std::unique_ptr<Impl> impl_;
 };
 
-// y[M,N] (+)= x[M,K] * w[N,K]^T. Row i of an M-row call has the same bits as the 1-row call of x row i, for any number
-// of threads. Integer and 4-bit formats give the same bits at every ISA level too. y must not overlap x. M = 0 is fine.
+// y[M,N] (+)= x[M,K] * w[N,K]^T; w's input transform is applied to x first. Row i of an M-row call has the same bits as
+// the 1-row call of x row i, for any number of threads. Integer and 4-bit formats give the same bits at every ISA level
+// too. y must not overlap x. M = 0 is fine.
 void matmul(MatView<const float> x, const PreparedWeight& w, ActMode mode, ThreadPool& pool, MatmulScratch& scratch,
             MatView<float> y, Store store = Store::kOverwrite);
 
-// The same for several weights of one input (q,k,v or gate,up): activations are converted once, all products run in one
-// parallel region. ws[i] writes ys[i]; bits equal separate calls.
+// The same for several weights of one input (q,k,v or gate,up): activations are converted once, equal input transforms
+// are applied once, all products run in one parallel region. ws[i] writes ys[i]; bits equal separate calls.
 void matmul_many(MatView<const float> x, std::span<const PreparedWeight* const> ws, ActMode mode, ThreadPool& pool,
                  MatmulScratch& scratch, std::span<const MatView<float>> ys, Store store = Store::kOverwrite);
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/cpu.h"
+#include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_driver.h"
 #include "kernels/matmul_test_util.h"
@@ -53,9 +54,10 @@ struct WeightSet {
     for (int64_t i = 0; i < t.numel(); ++i) t.mutable_data<uint16_t>()[i] = formats::f32_to_bf16(0.02f * r.normal());
     return c.format == Format::kFx3 ? formats::fx3_from_bf16(t, &pool()) : dense_weight(t);
   }
-  explicit WeightSet(const test::WeightCase& c) {
+  explicit WeightSet(const test::WeightCase& c, const InputTransform& input = {}) {
     constexpr size_t kSetBytes = size_t{160} << 20;
-    const PackedWeight w = make(c);
+    PackedWeight w = make(c);
+    w.input = input;
     do {
       if (c.format == Format::kFx3) {
         PackedWeight copy = w;
@@ -147,6 +149,51 @@ void run_fx3_beside_bf16(benchmark::State& state, Shape shape) {
   state.counters["speedup_median"] = median[1] / median[0];
 }
 
+// transformed/<what>/<N>x<K>: single-token products with and without column scales and block rotations of the input.
+// transform_us is the transform alone, transform_share its part of the product's best time.
+void run_transformed(benchmark::State& state, const test::WeightCase& c, const InputTransform& input) {
+  const WeightSet set(c, input);
+  const auto n = static_cast<size_t>(c.rows), k = static_cast<size_t>(c.cols);
+  const std::vector<float> x = test::random_input(1, k, 2);
+  std::vector<float> y(n);
+  MatmulScratch scratch;
+  std::vector<float> moved(k);
+  double best = 1e9, transform = 1e9;
+  size_t next = 0;
+  for (auto _ : state) {
+    const double start = seconds_now();
+    matmul({x.data(), 1, k}, set.weights[next], ActMode::kA16, pool(), scratch, {y.data(), 1, n});
+    const double end = seconds_now();
+    if (input.present()) transform_rows(input, {x.data(), 1, k}, {moved.data(), 1, k});
+    transform = std::min(transform, seconds_now() - end);
+    best = std::min(best, end - start);
+    state.SetIterationTime(end - start);
+    next = (next + 1) % set.weights.size();
+  }
+  state.counters["best_us"] = best * 1e6;
+  state.counters["transform_us"] = transform * 1e6;
+  state.counters["transform_share"] = transform / best;
+}
+
+void register_transformed() {
+  for (const Shape& shape : {Shape{2048, 2048}, Shape{8192, 2048}, Shape{2048, 8192}}) {
+    InputTransform scales, hadamard, both;
+    scales.col_scales = both.col_scales = Tensor::zeros(DType::kF32, {shape.k});
+    for (float& s : std::span(scales.col_scales.mutable_data<float>(), static_cast<size_t>(shape.k))) s = 1.25f;
+    both.col_scales = scales.col_scales;
+    hadamard.hadamard = both.hadamard = 128;
+    const std::pair<const char*, InputTransform> cases[] = {
+        {"none", {}}, {"col_scales", scales}, {"hadamard128", hadamard}, {"both", both}};
+    for (const auto& [name, input] : cases) {
+      const test::WeightCase c{Format::kInt4, shape.n, shape.k, 64, DType::kBF16};
+      const std::string full = fmt::format("transformed/{}/{}x{}", name, shape.n, shape.k);
+      benchmark::RegisterBenchmark(full.c_str(), [=](benchmark::State& s) { run_transformed(s, c, input); })
+          ->UseManualTime()
+          ->Unit(benchmark::kMicrosecond);
+    }
+  }
+}
+
 void register_all() {
   using enum Format;
   const Shape shapes[] = {{2048, 2048}, {2048, 8192}, {8192, 2048}, {8192, 8192}, {32000, 2048}};
@@ -200,7 +247,10 @@ void add_context() {
   benchmark::AddCustomContext("bf16_GFLOP/s", std::to_string(r.bf16_gflops));
 }
 
-void register_benches() { register_all(); }
+void register_benches() {
+  register_all();
+  register_transformed();
+}
 
 }  // namespace fettle::kernels
 

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/checked.h"
+#include "kernels/elementwise.h"
 #include "kernels/prepared.h"
 
 namespace fettle::kernels {
@@ -30,20 +31,50 @@ ActKey act_key(const QuantKernels& kernels, const PreparedData& p, ActMode mode)
   return key;
 }
 
+bool same_tensor(const Tensor& a, const Tensor& b) {
+  return a.numel() == b.numel() && (a.is_empty() || a.bytes().data() == b.bytes().data() ||
+                                    std::memcmp(a.bytes().data(), b.bytes().data(), a.nbytes()) == 0);
+}
+
+// Column scales of different weights differ in their first element, so that comparing costs nothing.
+bool same_transform(const InputTransform& a, const InputTransform& b) {
+  return a.hadamard == b.hadamard && same_tensor(a.col_scales, b.col_scales) && same_tensor(a.rotation, b.rotation);
+}
+
+// Index of the input that a weight reads, added when new. q, k, v or gate, up with one rotation share it.
+size_t find_input(const InputTransform& t, MatView<const float> x, MatmulScratch::Impl* s) {
+  const bool plain = !t.present();
+  for (size_t i = 0; i < s->inputs_used; ++i) {
+    const InputTransform* known = s->inputs[i].transform;
+    if (plain ? known == nullptr : known != nullptr && (known == &t || same_transform(*known, t))) return i;
+  }
+  if (s->inputs_used == s->inputs.size()) s->inputs.emplace_back();
+  Input& input = s->inputs[s->inputs_used];
+  input.transform = plain ? nullptr : &t;
+  input.rows = x;
+  if (!plain) {
+    input.values.resize(x.rows * x.cols);
+    input.rows = MatView<const float>(input.values.data(), x.rows, x.cols);
+  }
+  return s->inputs_used++;
+}
+
 // Index of the activations with this key, added when new.
-size_t find_quant_acts(const ActKey& key, MatmulScratch::Impl* s) {
+size_t find_quant_acts(const ActKey& key, size_t input, MatmulScratch::Impl* s) {
   for (size_t i = 0; i < s->quant_used; ++i)
-    if (s->quant[i].key == key) return i;
+    if (s->quant[i].input == input && s->quant[i].key == key) return i;
   if (s->quant_used == s->quant.size()) s->quant.emplace_back();
   s->quant[s->quant_used].key = key;
+  s->quant[s->quant_used].input = input;
   return s->quant_used++;
 }
 
-size_t find_dense_acts(DenseForm form, MatmulScratch::Impl* s) {
+size_t find_dense_acts(DenseForm form, size_t input, MatmulScratch::Impl* s) {
   for (size_t i = 0; i < s->dense_used; ++i)
-    if (s->dense[i].form == form) return i;
+    if (s->dense[i].input == input && s->dense[i].form == form) return i;
   if (s->dense_used == s->dense.size()) s->dense.emplace_back();
   s->dense[s->dense_used].form = form;
+  s->dense[s->dense_used].input = input;
   return s->dense_used++;
 }
 
@@ -169,32 +200,33 @@ void store_rows(const Job& job, size_t row, size_t rows, size_t token, size_t to
 
 void MatmulScratch::Impl::begin() {
   jobs.clear();
-  quant_used = dense_used = 0;
+  inputs_used = quant_used = dense_used = 0;
 }
 
 Job make_job(const KernelSet& kernels, const PreparedData& p, ActMode mode, MatView<const float> x, MatView<float> y,
              Store store, MatmulScratch::Impl* scratch) {
   Job job{};
+  const size_t input = find_input(p.input, x, scratch);
   job.weight = &p;
-  job.x = x;
+  job.x = scratch->inputs[input].rows;
   job.y = y;
   job.store = store;
   job.scratch = scratch;
   const auto rows = static_cast<size_t>(p.rows), cols = std::max<size_t>(1, static_cast<size_t>(p.cols));
   job.tokens_per_item = kTokenTile;
   if (p.layout == Layout::kDense) {
-    job.acts = find_dense_acts(kernels.dense.act_form(p.dense.dtype()), scratch);
+    job.acts = find_dense_acts(kernels.dense.act_form(p.dense.dtype()), input, scratch);
     const size_t row_bytes = cols * dtype_bytes(p.dense.dtype());
     const size_t wanted = round_up(ceil_div(kItemBytes, row_bytes), kDenseTileRows);
     job.rows_per_item = std::clamp<size_t>(wanted, kDenseTileRows, kDenseRowsMax);
     // Batches: more rows per pass over the activations, as long as there are items for many threads.
     if (x.rows >= 16 && rows >= 8 * kDenseRowsMax) job.rows_per_item = kDenseRowsMax;
   } else if (p.layout == Layout::kFx3) {
-    job.acts = find_dense_acts(kernels.dense.act_form(DType::kBF16), scratch);
+    job.acts = find_dense_acts(kernels.dense.act_form(DType::kBF16), input, scratch);
     // Fused rows want long items (fx3_product.cpp), threads want many; divisors of kFx3TableRows, for one table each.
     job.rows_per_item = rows >= 32 * kDenseRowsMax ? kDenseRowsMax : rows >= 8 * kDenseRowsMax ? 48 : kDenseTileRows;
   } else {
-    if (p.layout == Layout::kQuant) job.acts = find_quant_acts(act_key(kernels.quant, p, mode), scratch);
+    if (p.layout == Layout::kQuant) job.acts = find_quant_acts(act_key(kernels.quant, p, mode), input, scratch);
     const size_t block_bytes = std::max<size_t>(1, p.code_block_bytes());
     job.rows_per_item = kLanes * std::clamp<size_t>(kItemBytes / block_bytes, 1, 16);
   }
@@ -211,11 +243,18 @@ void convert_activations(const KernelSet& kernels, MatView<const float> x, Threa
     a.values.resize(a.stride * x.rows);
   }
   auto body = [&](size_t begin, size_t end) {
+    for (size_t i = 0; i < s->inputs_used; ++i) {
+      Input& input = s->inputs[i];
+      if (input.transform == nullptr) continue;
+      const MatView<float> values(input.values.data(), x.rows, x.cols);
+      transform_rows(*input.transform, x.slice_rows(begin, end), values.slice_rows(begin, end));
+    }
     for (size_t t = begin; t < end; ++t) {
-      for (size_t i = 0; i < s->quant_used; ++i) convert_row(kernels.quant, x.row(t), t, &s->quant[i]);
+      for (size_t i = 0; i < s->quant_used; ++i)
+        convert_row(kernels.quant, s->inputs[s->quant[i].input].rows.row(t), t, &s->quant[i]);
       for (size_t i = 0; i < s->dense_used; ++i) {
         DenseActs& a = s->dense[i];
-        kernels.dense.pack_acts(x.row(t), x.cols, a.form, a.values.data() + t * a.stride);
+        kernels.dense.pack_acts(s->inputs[a.input].rows.row(t), x.cols, a.form, a.values.data() + t * a.stride);
       }
     }
   };

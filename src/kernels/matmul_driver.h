@@ -19,9 +19,17 @@ struct KernelSet {
   const Fx3Kernel* fx3 = nullptr;  // nullptr: the best of the active level
 };
 
+// The rows of x as one kind of weight wants them: x itself, or x after an input transform.
+struct Input {
+  const InputTransform* transform = nullptr;
+  MatView<const float> rows;
+  AlignedBuffer<float> values;  // where a transformed input lies
+};
+
 // Converted activations of one call, in the form one kind of weight needs.
 struct QuantActs {
   ActKey key;
+  size_t input = 0;
   size_t code_stride = 0, scale_stride = 0, step_stride = 0;  // bytes, floats, floats between tokens
   AlignedBuffer<uint8_t> codes;
   AlignedBuffer<float> scales, sums;
@@ -29,6 +37,7 @@ struct QuantActs {
 };
 struct DenseActs {
   DenseForm form = DenseForm::kF32;
+  size_t input = 0;
   size_t stride = 0;  // bytes between tokens
   AlignedBuffer<uint8_t> values;
 };
@@ -47,9 +56,10 @@ struct Job {
 };
 
 struct MatmulScratch::Impl {
-  std::vector<QuantActs> quant;  // the first quant_used are of this call; buffers are kept
+  std::vector<Input> inputs;  // the first inputs_used are of this call; buffers are kept, here and below
+  std::vector<QuantActs> quant;
   std::vector<DenseActs> dense;
-  size_t quant_used = 0, dense_used = 0;
+  size_t inputs_used = 0, quant_used = 0, dense_used = 0;
   std::vector<Job> jobs;
   void begin();
 };

@@ -11,10 +11,12 @@
 #include "kernels/matmul_test_util.h"
 #include "kernels/prepared.h"
 #include "kernels/roofline.h"
+#include "tensor/input_transform.h"
 
 namespace fettle::kernels {
 namespace {
 
+using test::for_each_isa;
 using test::quantised_cases;
 using test::WeightCase;
 
@@ -203,6 +205,70 @@ TEST(Matmul, ManyEqualsSeparateCalls) {
     }
     matmul_many({x.data(), m, 256}, pointers, ActMode::kA16, pool, scratch, outs);
     EXPECT_EQ(got, want);
+  }
+}
+
+// Column scales and block rotations on the way in: the product equals the one with rotated activations, whatever the
+// batch, the threads, the ISA level and the company of other weights.
+TEST(Matmul, InputTransformsAreAppliedToTheActivations) {
+  const size_t k = 192, n = 40, m = 9;
+  Random random(5);
+  InputTransform scaled, hadamard, both, rotated;
+  std::vector<float> s(k), r(48 * 48);
+  for (float& v : s) v = 0.5f + static_cast<float>(random.uniform());
+  for (float& v : r) v = random.normal() / 7;
+  scaled.col_scales = both.col_scales = Tensor::from<float>(s, {static_cast<int64_t>(k)});
+  hadamard.hadamard = both.hadamard = 64;
+  rotated.rotation = Tensor::from<float>(r, {48, 48});
+  const std::vector<float> x = test::random_input(m, k, 3);
+  const MatView<const float> in(x.data(), m, k);
+  for (const Format format : {Format::kInt4, Format::kNF4, Format::kNvfp4, Format::kFp8, Format::kBF16}) {
+    const int64_t group = format == Format::kNvfp4 ? 16 : 64;
+    PackedWeight plain = test::random_weight({format, static_cast<int64_t>(n), static_cast<int64_t>(k), group}, 8);
+    ThreadPool one(1), three(3);
+    MatmulScratch scratch;
+    const PreparedWeight stored = prepare(plain, one);
+    std::vector<PreparedWeight> weights;
+    std::vector<std::vector<float>> want;
+    for (const InputTransform* t : {&scaled, &hadamard, &both, &rotated, &hadamard}) {
+      std::vector<float> moved(m * k), y(m * n);
+      for (size_t i = 0; i < m; ++i) apply_input_transform(*t, in.row_span(i), std::span(moved).subspan(i * k, k));
+      matmul({moved.data(), m, k}, stored, ActMode::kA16, one, scratch, {y.data(), m, n});
+      want.push_back(y);
+      PackedWeight w = plain;
+      w.input = *t;
+      weights.push_back(prepare(w, one));
+    }
+    for_each_isa([&] {
+      std::vector<const PreparedWeight*> ws;
+      std::vector<std::vector<float>> got(weights.size(), std::vector<float>(m * n));
+      std::vector<MatView<float>> ys;
+      for (size_t i = 0; i < weights.size(); ++i) {
+        ws.push_back(&weights[i]);
+        ys.emplace_back(got[i].data(), m, n);
+      }
+      matmul_many(in, ws, ActMode::kA16, three, scratch, ys);
+      std::vector<float> single(n);
+      for (size_t i = 0; i < weights.size(); ++i) {
+        for (size_t t = 0; t < m; ++t) {
+          matmul(in.slice_rows(t, t + 1), weights[i], ActMode::kA16, one, scratch, {single.data(), 1, n});
+          EXPECT_EQ(std::memcmp(single.data(), got[i].data() + t * n, n * 4), 0) << i << ' ' << t;
+        }
+        if (format == Format::kInt4 || format == Format::kNF4 || format == Format::kNvfp4) {
+          EXPECT_EQ(bits(got[i]), bits(want[i])) << format_info(format).name << ' ' << i;
+        }
+      }
+    });
+    // The lookup undoes the transform.
+    std::vector<float> row(k), expected(k);
+    for (const PreparedWeight& w : weights) {
+      const int32_t ids[] = {7};
+      decode_rows(w, ids, {row.data(), 1, k});
+      PackedWeight packed = plain;
+      packed.input = w.data().input;
+      decode_row(packed, 7, expected);
+      EXPECT_EQ(row, expected);
+    }
   }
 }
 

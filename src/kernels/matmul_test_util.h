@@ -17,6 +17,7 @@ struct WeightCase {
   int64_t rows, cols, group;
   DType scale_dtype = DType::kF32;
   bool zero_points = false;
+  bool mins = false;  // of the formats that may have them
 };
 
 inline uint8_t random_byte(Random& r, int lo, int hi) {
@@ -94,12 +95,12 @@ inline PackedWeight random_weight(const WeightCase& c, uint64_t seed) {
     codes[i] = random_byte(r, lo, hi);
     if (info.kind == CodeKind::kE4M3 && (codes[i] & 0x7F) == 0x7F) codes[i] = 0x7E;
     if (four_bit && c.cols % 2 == 1 && (i + 1) % ((c.cols + 1) / 2) == 0) codes[i] &= 15;
-    if (four_bit && c.format == Format::kQ2_K) codes[i] &= 0x33;
-    if (four_bit && c.format == Format::kQ3_K) codes[i] &= 0x77;
+    if (c.format == Format::kQ2_K || c.format == Format::kInt2) codes[i] &= 0x33;
+    if (c.format == Format::kQ3_K || c.format == Format::kInt3) codes[i] &= 0x77;
   }
   const int64_t groups = w.groups(), supers = (c.cols + 255) / 256;
   DType scale = c.scale_dtype;
-  bool mins = false, super = false;
+  bool mins = c.mins, super = false;
   switch (c.format) {
     case Format::kMxfp4:
     case Format::kMxfp8:
@@ -175,7 +176,8 @@ inline void quantise_acts(const float* x, int64_t cols, int64_t group, int limit
 
 inline std::string describe(const WeightCase& c) {
   return std::string(format_info(c.format).name) + " " + std::to_string(c.rows) + "x" + std::to_string(c.cols) + " g" +
-         std::to_string(c.group) + " scales " + std::string(dtype_name(c.scale_dtype)) + (c.zero_points ? " zp" : "");
+         std::to_string(c.group) + " scales " + std::string(dtype_name(c.scale_dtype)) + (c.zero_points ? " zp" : "") +
+         (c.mins ? " mins" : "");
 }
 
 // Every format, with group sizes and shapes around the block boundaries.
@@ -194,6 +196,11 @@ inline std::vector<WeightCase> quantised_cases() {
       cases.push_back({kNF4, 18, 333, group, scale});
       cases.push_back({kInt8, 18, 333, group, scale});
     }
+  }
+  for (int64_t group : {16, 64, 20}) {
+    cases.push_back({group == 64 ? kInt3 : kInt2, 18, 333, group, DType::kBF16, group != 20});
+    cases.push_back({group == 64 ? kInt4 : kInt8, 18, 333, group, DType::kF32, false, true});  // with minima
+    cases.push_back({kNF4, 18, 333, group, DType::kBF16, false, true});
   }
   for (int64_t cols : {1, 2, 3, 15, 31, 32, 33, 65, 255, 1025}) {
     cases.push_back({kInt4, 3, cols, 32, DType::kBF16});

@@ -319,6 +319,7 @@ PreparedWeight prepare(const PackedWeight& w, ThreadPool& pool) {
   p->rows = w.rows;
   p->cols = w.cols;
   p->tensor_scale = w.tensor_scale;
+  p->input = w.input;
   p->out_scale = w.tensor_scale;
   p->row_blocks = ceil_div(static_cast<size_t>(w.rows), kLanes);
   if (info.kind == CodeKind::kDense) {
@@ -333,10 +334,20 @@ PreparedWeight prepare(const PackedWeight& w, ThreadPool& pool) {
   p->layout = info.kind == CodeKind::kE4M3 ? Layout::kFp8 : Layout::kQuant;
   p->group_size = w.group_size;
   p->code_dtype = w.codes.dtype();
-  if (p->layout == Layout::kQuant) p->out_scale = w.tensor_scale / set_spec(w, info, &p->spec);
-  set_geometry(w, p.get());
-  allocate(w, p.get());
-  Packer packer(w, p.get());
+  float factor = 1.0f;
+  if (p->layout == Layout::kQuant) factor = set_spec(w, info, &p->spec);
+  p->out_scale = w.tensor_scale / factor;
+  PackedWeight scaled;  // out_scale divides mins too
+  if (factor != 1.0f && !w.mins.is_empty()) {
+    std::vector<float> mins = w.mins.to_f32();
+    for (float& m : mins) m *= factor;
+    scaled = w;
+    scaled.mins = Tensor::from<float>(mins, w.mins.shape());
+  }
+  const PackedWeight& source = scaled.rows > 0 ? scaled : w;
+  set_geometry(source, p.get());
+  allocate(source, p.get());
+  Packer packer(source, p.get());
   auto body = [&](size_t begin, size_t end) {
     for (size_t b = begin; b < end; ++b) packer.pack_block(b);
   };
@@ -356,7 +367,7 @@ size_t PreparedWeight::bytes() const {
   if (!data_) return 0;
   const PreparedData& p = *data_;
   return p.dense.nbytes() + p.fx3.bytes() + p.codes.size() + p.scales.values.size() + p.scales.supers.size() +
-         p.mins.values.size() + p.mins.supers.size() + p.zero_points.size();
+         p.mins.values.size() + p.mins.supers.size() + p.zero_points.size() + p.input.bytes();
 }
 
 }  // namespace fettle::kernels

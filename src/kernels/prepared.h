@@ -24,6 +24,7 @@ struct PreparedData {
   Layout layout = Layout::kDense;
   int64_t rows = 0, cols = 0;
   float tensor_scale = 1.0f;
+  InputTransform input;  // the driver applies it to the activations
 
   Tensor dense;  // kDense: [N, K], possibly borrowed and unaligned
 

@@ -98,9 +98,10 @@ class HfWeights final : public WeightSource {
     for (std::string& part : io::linear_tensor_names(*source_, quant_, name)) used_.insert(std::move(part));
   }
 
-  // Buffers old exporters stored, and scales that matter to other runtimes only.
+  // Buffers old exporters stored, and tensors that matter to other runtimes only.
   static bool ignorable(std::string_view name) {
-    return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".k_scale") || name.ends_with(".v_scale");
+    return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".k_scale") || name.ends_with(".v_scale") ||
+           name.ends_with("_input.weight");  // upstream's copies of Hadamard matrices
   }
 
   std::string config_path_;

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "tensor/formats/fx3.h"
+#include "tensor/input_transform.h"
 
 namespace fettle {
 namespace {
@@ -15,9 +16,11 @@ constexpr DType kHalf = DType::kF16;
 
 constexpr Layout kLayouts[] = {
     {Format::kFp8, DType::kF8E4M3, false, 0, kFloats, Mins::kNone, false, false},
-    {Format::kInt8, DType::kI8, false, 0, kFloats, Mins::kNone, false, true},
-    {Format::kInt4, DType::kU8, true, 0, kFloats, Mins::kNone, false, true},
-    {Format::kNF4, DType::kU8, true, 0, kFloats, Mins::kNone, false, false},
+    {Format::kInt8, DType::kI8, false, 0, kFloats, Mins::kOptional, false, true},
+    {Format::kInt4, DType::kU8, true, 0, kFloats, Mins::kOptional, false, true},
+    {Format::kInt3, DType::kU8, true, 0, kFloats, Mins::kOptional, false, true},
+    {Format::kInt2, DType::kU8, true, 0, kFloats, Mins::kOptional, false, true},
+    {Format::kNF4, DType::kU8, true, 0, kFloats, Mins::kOptional, false, false},
     {Format::kMxfp4, DType::kU8, true, 32, only(DType::kF8E8M0), Mins::kNone, false, false},
     {Format::kMxfp8, DType::kF8E4M3, false, 32, only(DType::kF8E8M0), Mins::kNone, false, false},
     {Format::kNvfp4, DType::kU8, true, 16, only(DType::kF8E4M3), Mins::kNone, false, false},
@@ -87,6 +90,7 @@ PackedWeight allocate_packed(Format format, int64_t rows, int64_t cols, const Pa
 
 void check_packed(const PackedWeight& w) {
   if (w.rows < 0 || w.cols < 0) fail(ErrorCode::kInternal, "packed weight: negative shape {} x {}", w.rows, w.cols);
+  check_input_transform(w.input, w.cols);
   const FormatInfo& info = format_info(w.format);
   const Layout* layout = find_layout(w.format);
   if (w.format == Format::kFx3) {
@@ -122,6 +126,9 @@ void check_packed(const PackedWeight& w) {
       check_absent("mins", w.mins);
       check_absent("super mins", w.super_mins);
       break;
+    case Mins::kOptional:
+      if (w.mins.is_empty()) break;
+      [[fallthrough]];
     case Mins::kPlain:
       check_part("mins", w.mins, w.rows, w.groups(), std::array{DType::kF16, DType::kF32});
       check_absent("super mins", w.super_mins);

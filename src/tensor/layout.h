@@ -12,8 +12,9 @@ inline constexpr int64_t kSuperBlock = 256;  // elements under one super scale o
 
 enum class Mins : uint8_t {
   kNone,
-  kPlain,  // F16 or F32 beside the scales
-  kSuper,  // U8 times super_mins
+  kOptional,  // none, or as kPlain beside symmetric codes: fractional zero points (SINQ, HQQ)
+  kPlain,     // F16 or F32 beside the scales
+  kSuper,     // U8 times super_mins
 };
 
 struct Layout {

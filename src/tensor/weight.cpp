@@ -7,6 +7,7 @@
 #include "tensor/convert.h"
 #include "tensor/formats/codecs.h"
 #include "tensor/formats/fx3.h"
+#include "tensor/input_transform.h"
 #include "tensor/layout.h"
 
 namespace fettle {
@@ -77,7 +78,7 @@ void code_values(const PackedWeight& w, const FormatInfo& info, int64_t row, siz
 size_t PackedWeight::bytes() const {
   return codes.nbytes() + scales.nbytes() + zero_points.nbytes() + mins.nbytes() + super_scales.nbytes() +
          super_mins.nbytes() + high_tables.nbytes() + exception_starts.nbytes() + exception_cols.nbytes() +
-         exception_highs.nbytes();
+         exception_highs.nbytes() + input.bytes();
 }
 
 double PackedWeight::bits_per_weight() const {
@@ -86,17 +87,24 @@ double PackedWeight::bits_per_weight() const {
 }
 
 size_t PackedWeight::file_bytes() const {
+  if (format == Format::kInt2 || format == Format::kInt3) {  // 32-bit words along K, zero points along N
+    const int64_t width = format == Format::kInt2 ? 2 : 3;
+    const int64_t code_words = rows * ceil_div<int64_t>(cols * width, 32);
+    const int64_t zero_words = zero_points.is_empty() ? 0 : groups() * ceil_div<int64_t>(rows * width, 32);
+    return bytes() - codes.nbytes() - zero_points.nbytes() + static_cast<size_t>(4 * (code_words + zero_words));
+  }
   const double bits = format_info(format).gguf_bits;
-  if (bits == 0) return bytes();
+  if (bits == 0 || input.present()) return bytes();
   return static_cast<size_t>(std::llround(static_cast<double>(rows) * static_cast<double>(cols) * bits / 8.0));
 }
 
 double PackedWeight::file_bits_per_weight() const {
-  const double bits = format_info(format).gguf_bits;
-  return bits != 0 ? bits : bits_per_weight();
+  const double bits = format_info(format).gguf_bits, n = static_cast<double>(rows) * static_cast<double>(cols);
+  if (bits != 0 && !input.present()) return bits;
+  return n > 0 ? 8.0 * static_cast<double>(file_bytes()) / n : 0.0;
 }
 
-void decode_row(const PackedWeight& w, int64_t row, std::span<float> out) {
+void decode_stored_row(const PackedWeight& w, int64_t row, std::span<float> out) {
   FETTLE_CHECK(row >= 0 && row < w.rows);
   FETTLE_CHECK_EQ(out.size(), static_cast<size_t>(w.cols));
   const FormatInfo& info = format_info(w.format);
@@ -126,6 +134,11 @@ void decode_row(const PackedWeight& w, int64_t row, std::span<float> out) {
       out[k] = w.tensor_scale * x;
     }
   }
+}
+
+void decode_row(const PackedWeight& w, int64_t row, std::span<float> out) {
+  decode_stored_row(w, row, out);
+  if (w.input.present()) undo_input_transform(w.input, out);
 }
 
 std::vector<float> decode(const PackedWeight& w) {

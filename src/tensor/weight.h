@@ -18,7 +18,9 @@ enum class Format : uint8_t {
   kBF16,  // dense
   kFp8,   // F8_E4M3 codes with scales
   kInt8,
-  kInt4,  // integer groups, symmetric or with zero points
+  kInt4,
+  kInt3,
+  kInt2,  // integer groups, symmetric or with zero points
   kNF4,
   kMxfp4,
   kMxfp8,
@@ -49,6 +51,18 @@ enum class CodeKind : uint8_t {
   kBF16Planes,  // FX3: indices of high bytes, low bytes (tensor/formats/fx3.h)
 };
 
+// What happens to activations before the product with the stored codes, applied by every kernel once per input:
+//   x' = (x * col_scales) . blockdiag(M), y = x' . stored^T, which makes the weight
+//   W = stored . blockdiag(M^T) . diag(col_scales)
+struct InputTransform {
+  Tensor col_scales;     // empty, or F32 [K], finite: SINQ's second scale (arXiv 2509.22944)
+  int64_t hadamard = 0;  // k > 1: M = the Sylvester-Hadamard matrix of size k / sqrt(k); a power of two dividing K
+  Tensor rotation;       // empty, or F32 [k, k], k dividing K: any other M; excludes hadamard
+
+  bool present() const { return !col_scales.is_empty() || hadamard > 1 || !rotation.is_empty(); }
+  size_t bytes() const { return col_scales.nbytes() + rotation.nbytes(); }
+};
+
 // A weight matrix [rows N, cols K] in one format, in the canonical layout every reader produces and every kernel
 // preparation consumes, whatever the file looked like:
 //   x[n,k] = tensor_scale * (value(code[n,k]) * S[n,g] + M[n,g]),   g = k / group_size
@@ -60,14 +74,16 @@ struct PackedWeight {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t group_size = 0;  // along K; cols = one group per row; 0 for dense
-  Tensor codes;         // dense: [N,K]; 8-bit: I8, U8 or F8_E4M3 [N,K]; 4-bit: U8 [N, ceil(K/2)], 2j in the low nibble
-                        // (odd K: last high nibble 0). Int8 with zero points: U8 codes (q + 128)
-  Tensor scales;        // [N, G] F32|BF16|F16|F8_E8M0|F8_E4M3, or U8|I8 with super_scales; G = ceil(K/group)
+  Tensor codes;   // dense: [N,K]; 8-bit: I8, U8 or F8_E4M3 [N,K]; up to 4 bits: U8 [N, ceil(K/2)], 2j in the low nibble
+                  // (odd K: last high nibble 0). Int8 with zero points: U8 codes (q + 128)
+  Tensor scales;  // [N, G] F32|BF16|F16|F8_E8M0|F8_E4M3, or U8|I8 with super_scales; G = ceil(K/group)
   Tensor zero_points;   // empty, or U8 [N, G]
-  Tensor mins;          // empty, or [N, G] F32|F16, or U8 with super_mins
+  Tensor mins;          // empty, or [N, G] F32|F16 (GGUF types; integer and NF4 groups with fractional zero points), or
+                        // U8 with super_mins
   Tensor super_scales;  // empty, or F16 [N, ceil(K/256)]
   Tensor super_mins;    // empty, or F16 [N, ceil(K/256)]
   float tensor_scale = 1.0f;
+  InputTransform input;  // decode() undoes it: it returns the weight that multiplies plain activations
   // FX3 only, whose codes are U8 [N, 96 * ceil(K/64)]:
   Tensor high_tables;       // U8 [ceil(N/96), 16]
   Tensor exception_starts;  // U32 [N + 1], index of the first exception of every row, then E
@@ -78,7 +94,7 @@ struct PackedWeight {
   size_t bytes() const;            // exact, all parts, as held in memory
   double bits_per_weight() const;  // 8 * bytes / (rows * cols)
   // What the weight costs in a file of its own kind: GGUF types whose codes are widened in memory (Q5_*, Q2_K, Q3_K,
-  // Q5_K, Q6_K, Q1_0, Q2_0) count their blocks, everything else equals bytes().
+  // Q5_K, Q6_K, Q1_0, Q2_0) count their blocks, int2 and int3 their dense bits, everything else equals bytes().
   size_t file_bytes() const;
   double file_bits_per_weight() const;
 };
@@ -128,7 +144,9 @@ PackedWeight encode(const FormatInfo& info, MatView<const float> w, const Format
 
 // Scalar references that define every format: one row, or the whole matrix, to F32.
 void decode_row(const PackedWeight& w, int64_t row, std::span<float> out);  // out: [cols]
-std::vector<float> decode(const PackedWeight& w);                           // [rows * cols]
+// The same without undoing the input transform: what the kernels multiply transformed activations with.
+void decode_stored_row(const PackedWeight& w, int64_t row, std::span<float> out);
+std::vector<float> decode(const PackedWeight& w);  // [rows * cols]
 // Throws kInternal unless shapes and dtypes of all parts agree with format, rows, cols and group size.
 void check_packed(const PackedWeight& w);
 // Wraps a dense [N,K] F32/F16/BF16 tensor without copying; kInput for other types and ranks.

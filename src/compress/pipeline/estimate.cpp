@@ -33,7 +33,11 @@ PipelineEstimate estimate_pipeline(const std::string& model, const CompressPlan&
     // Moments: lower half in F64 and the F32 mean; factor and its source; weights in F32, working copy and codes.
     const uint64_t moments = passes * (k * k * (sizeof(double) / 2 + sizeof(float)));
     const uint64_t factor = k * k * (k <= 4096 ? 2 * sizeof(double) : 2 * sizeof(float));
-    e.solver = std::max(e.solver, moments + factor + n * k * (sizeof(float) + wide + 1));
+    // Without a solver: weights, the scaled copy, decoded values and packed codes.
+    const Rounder* rounder = find_rounder(l.method);
+    const uint64_t work = rounder == nullptr || rounder->round ? factor + n * k * (sizeof(float) + wide + 1)
+                                                               : n * k * (3 * sizeof(float) + 1);
+    e.solver = std::max(e.solver, moments + work);
   }
   for (const auto& [block, bytes] : blocks) e.block = std::max(e.block, bytes);
   const auto kv = static_cast<uint64_t>(c.kv_dim());

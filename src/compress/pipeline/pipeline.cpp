@@ -197,6 +197,7 @@ PipelineReport Pipeline::run() {
   for (const LayerPlan& l : report_.plan.layers)
     if (!find_rounder(l.method))
       fail(ErrorCode::kUsage, "{}: method {} is not part of the pipeline", l.module, l.method);
+  check_options(report_.plan, options_);
   for (const LayerPlan& l : report_.plan.layers)
     if (l.module.ends_with("lm_head"))
       fail(ErrorCode::kUsage, "--lm-head: the output head is rounded by method rtn only, found method {}",
@@ -337,7 +338,8 @@ void Pipeline::process_stage(Block& block, Stage stage, BlockPass& pass, BlockPa
       const bool shared = sharers[end].borrowed && !stats.empty();
       if (!shared && stats.size() == at_once) break;
       if (!shared)
-        stats.push_back(std::make_unique<InputStats>(sharers[end].borrowed ? -1 : sharers[end].expert, width, cross()));
+        stats.push_back(std::make_unique<InputStats>(sharers[end].borrowed ? -1 : sharers[end].expert, width, cross(),
+                                                     needs_magnitudes(report_.plan)));
       if (!shared) wanted.push_back(stats.back().get());
       of_sharer.push_back(stats.back().get());
     }
@@ -355,7 +357,7 @@ RoundedLayer Pipeline::describe(const LayerPlan& plan, const RoundJob& job, cons
   l.module = plan.module;
   l.format = job.format;
   l.group_size = rounded.packed.group_size;
-  l.bits_per_weight = rounded.packed.bits_per_weight();
+  l.bits_per_weight = rounded.packed.file_bits_per_weight();
   l.objective = rounded.report.objective;
   l.rtn_objective = rounded.report.rtn_objective;
   l.error = relative_error(job.w, rounded.packed, pool_);
@@ -371,6 +373,7 @@ RoundedLayer Pipeline::describe(const LayerPlan& plan, const RoundJob& job, cons
 void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int block, const StageScales& scaled,
                              const std::map<std::string, FormatOptions>& numbers,
                              std::map<std::string, Tensor>* replaced, Json* lines) {
+  const std::vector<float> mean_abs = stats.mean_abs();
   for (const BlockLinear* l : sharers.linears) {
     const auto start = Clock::now();
     const LayerPlan& plan = *plan_of(l->module);
@@ -384,6 +387,8 @@ void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int bloc
         .means = stats.mean_rows(),
         .scales = scaled.scales,
         .clip_rows = clips(*l) ? scaled.sample() : MatView<const float>(),
+        .mean_abs = mean_abs,
+        .name = plan.module,
         .format = plan.stored.format,
         .numbers = numbers.at(l->module),
         .pool = pool_};

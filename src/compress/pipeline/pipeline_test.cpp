@@ -11,11 +11,20 @@
 #include <limits>
 
 #include "base/file.h"
+#include "base/random.h"
 #include "compress/manifest.h"
+#include "compress/method.h"
+#include "compress/methods/asinq.h"
+#include "compress/methods/sinq.h"
+#include "compress/solve/hessian.h"
+#include "compress/solve/objective.h"
 #include "compress/synth.h"
 #include "compress/test_dir.h"
+#include "compress/weight_tools.h"
+#include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "models/model.h"
+#include "models/weight_source.h"
 
 namespace fettle::compress {
 namespace {
@@ -51,7 +60,7 @@ class PipelineTest : public ::testing::TestWithParam<const char*> {
 // to nearest on the inputs they were chosen for.
 TEST_P(PipelineTest, EveryFamilyComesOutWholeAndNotWorseThanRounding) {
   make(GetParam());
-  for (const char* method : {"gptq", "qronos", "gpfq"}) {
+  for (const char* method : {"gptq", "qronos", "gpfq", "asinq"}) {
     const PipelineReport r = run(method, options(method));
     ASSERT_EQ(r.layers.size(), r.plan.layers.size());
     for (const RoundedLayer& l : r.layers)
@@ -158,6 +167,92 @@ TEST_F(PipelineTest, PoorExpertsBorrow) {
   for (const RoundedLayer& l : run("out", o).layers)
     borrowed += l.note.find("moments of all tokens") != std::string::npos;
   EXPECT_EQ(borrowed, 2u * 4u * 3u);
+}
+
+// What a layer's row in the report says is what the file decodes to, in formats with their own packing too.
+TEST_F(PipelineTest, LowBitsAndColumnFactorsReachTheFile) {
+  make("llama");
+  for (const char* method : {"gptq", "asinq", "asinq-upstream"})
+    for (const Format format : {Format::kInt3, Format::kInt2, Format::kNF4}) {
+      PipelineOptions o = options(method, format, 64);
+      o.compress.overwrite = Overwrite::kYes;
+      o.compress.numbers.symmetric = format == Format::kNF4;
+      const PipelineReport r = run("out", o);
+      EXPECT_EQ(io::TensorSource::open_directory(dir_ / "out").total_bytes(), r.plan.bytes_after);
+      const auto before = models::open_hf_weights(io::resolve_model(model_), pool_),
+                 after = models::open_hf_weights(io::resolve_model(dir_ / "out"), pool_);
+      for (size_t i = 0; i < r.layers.size(); ++i) {
+        const LayerPlan& l = r.plan.layers[i];
+        const auto stored = [&](const RoundedLayer& row) { return row.module == l.module; };
+        const auto row = std::find_if(r.layers.begin(), r.layers.end(), stored);
+        ASSERT_NE(row, r.layers.end());
+        const std::vector<float> w = decode_parallel(before->matrix(l.module, l.rows, l.cols), pool_);
+        const PackedWeight packed = after->matrix(l.module, l.rows, l.cols);
+        EXPECT_EQ(packed.format, format);
+        EXPECT_EQ(packed.input.col_scales.is_empty(), std::string(method) == "gptq");
+        const MatView<const float> view(w.data(), static_cast<size_t>(l.rows), static_cast<size_t>(l.cols));
+        EXPECT_NEAR(relative_error(view, packed, pool_), row->error, 1e-9) << method << " " << l.module;
+      }
+    }
+}
+
+// A-SINQ is never worse than SINQ or rounding to nearest on the inputs it was chosen for.
+TEST_F(PipelineTest, AsinqNeverLosesToItsAlternatives) {
+  Random random(3);
+  const size_t n = 600, k = 192, tokens = 400;  // more rows than the search looks at
+  std::vector<float> w(n * k), x(tokens * k), size(k), mean(k, 0.0f);
+  for (float& s : size) s = std::exp(random.normal());
+  for (size_t i = 0; i < w.size(); ++i) w[i] = random.normal() * 0.05f / std::sqrt(size[i % k]);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = random.normal() * size[i % k];
+    mean[i % k] += std::fabs(x[i]) / static_cast<float>(tokens);
+  }
+  HessianAccumulator h(static_cast<int64_t>(k));
+  h.add({x.data(), tokens, k}, pool_);
+  const MatView<const float> view(w.data(), n, k), moments = h.mean(&pool_);
+  const auto loss = [&](const PackedWeight& p) {
+    std::vector<float> d = decode(p);
+    for (size_t i = 0; i < d.size(); ++i) d[i] -= w[i];
+    return quadratic_form({d.data(), n, k}, moments, pool_);
+  };
+  FormatOptions numbers;
+  numbers.group_size = 64;
+  numbers.symmetric = false;
+  const std::string name = "layer";
+  const LayerJob job{name, view, Format::kInt3, numbers, pool_};
+  const AsinqResult r = quantise_asinq(job, {moments, mean}, sinq::AwqRule::kEffective);
+  const double sinq = loss(quantise_sinq(job)), rtn = loss(encode(format_info(Format::kInt3), view, numbers, pool_));
+  EXPECT_NEAR(r.loss, loss(r.packed), 1e-6 * r.loss);
+  EXPECT_NEAR(r.rtn_loss, rtn, 1e-6 * rtn);
+  EXPECT_LT(r.loss, 0.95 * sinq);  // large inputs meet small weights: SINQ alone rounds those coarsely
+  EXPECT_LT(r.loss, rtn);
+  EXPECT_GT(r.alpha, 0);
+  // Inputs without any size: nothing to gain, and nothing lost.
+  const std::vector<float> even(k, 1.0f);
+  const AsinqResult plain = quantise_asinq(job, {moments, even}, sinq::AwqRule::kUpstream);
+  EXPECT_GE(plain.loss, r.loss);
+}
+
+// Layers of one job may differ in method: column factors are stored where SINQ was asked for, and nowhere else.
+TEST_F(PipelineTest, MethodsMix) {
+  make("llama");
+  PipelineOptions o = options("gptq");
+  o.compress.rules.push_back({.targets = {"*.down_proj"}, .method = "sinq"});
+  const PipelineReport r = run("out", o);
+  EXPECT_EQ(io::TensorSource::open_directory(dir_ / "out").total_bytes(), r.plan.bytes_after);
+  const auto after = models::open_hf_weights(io::resolve_model(dir_ / "out"), pool_);
+  for (const LayerPlan& l : r.plan.layers)
+    EXPECT_EQ(after->matrix(l.module, l.rows, l.cols).input.present(), l.module.ends_with("down_proj")) << l.module;
+}
+
+TEST_F(PipelineTest, OptionsOfSolversAreRefusedWithoutOne) {
+  make("llama");
+  PipelineOptions o = options("asinq");
+  o.compress.search = GridSearch::kImatrix;
+  EXPECT_THROW(run("out", o), Error);
+  o.compress.search = GridSearch::kMse;
+  o.damping = 0.01;
+  EXPECT_THROW(run("out", o), Error);
 }
 
 // Damping without bound turns GPTQ into rounding to nearest on the same grid.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "compress/methods/asinq.h"
+#include "compress/methods/sinq.h"
 #include "compress/solve/awq.h"
 #include "compress/solve/objective.h"
 #include "compress/solve/qronos.h"
@@ -50,12 +52,46 @@ Rounded with_rtn(const RoundJob& job, const Grid& grid) {
   return {pack_grid(r.grid, r.codes), r.report};
 }
 
+LayerJob layer_job(const RoundJob& job) {
+  const CompressOptions& c = job.options.compress;
+  return {job.name, job.w, job.format, job.numbers, job.pool, c.search, c.kurtosis_gate};
+}
+
+Rounded judged(const RoundJob& job, PackedWeight packed, double loss, double rtn_loss) {
+  const double energy = quadratic_form(job.w, job.h, job.pool), scale = energy > 0 ? 1 / energy : 1;
+  Rounded out{std::move(packed), {}};
+  out.report.objective = loss * scale;
+  out.report.rtn_objective = rtn_loss * scale;
+  return out;
+}
+
+Rounded asinq(const RoundJob& job, sinq::AwqRule rule) {
+  AsinqResult r = quantise_asinq(layer_job(job), {job.h, job.mean_abs}, rule);
+  Rounded out = judged(job, std::move(r.packed), r.loss, r.rtn_loss);
+  out.report.fell_back_to_rtn = !r.balanced;
+  out.report.note = r.balanced ? fmt::format("alpha {:.2f}", r.alpha) : "no column factors beat rounding to nearest";
+  return out;
+}
+
+Rounded with_asinq(const RoundJob& job) { return asinq(job, sinq::AwqRule::kEffective); }
+Rounded with_asinq_upstream(const RoundJob& job) { return asinq(job, sinq::AwqRule::kUpstream); }
+
+Rounded with_sinq(const RoundJob& job) {
+  PackedWeight p = quantise_sinq(layer_job(job));
+  const double loss = output_loss(job.w, p, job.h, job.pool);
+  const PackedWeight rtn = encode(format_info(job.format), job.w, job.numbers, job.pool);
+  return judged(job, std::move(p), loss, output_loss(job.w, rtn, job.h, job.pool));
+}
+
 constexpr Rounder kRounders[] = {
+    {"asinq", false, nullptr, Smoothing::kNone, &with_asinq},
+    {"asinq-upstream", false, nullptr, Smoothing::kNone, &with_asinq_upstream},
     {"awq", false, &with_rtn, Smoothing::kAwq},
     {"gpfq", true, &with_gpfq},
     {"gptq", false, &with_gptq},
     {"qronos", true, &with_qronos},
     {"rtn", false, &with_rtn},
+    {"sinq", false, nullptr, Smoothing::kNone, &with_sinq},
     {"smoothquant", false, &with_rtn, Smoothing::kSmoothQuant},
 };
 
@@ -94,10 +130,27 @@ const Rounder* find_rounder(std::string_view name) {
   return nullptr;
 }
 
+void check_options(const CompressPlan& plan, const PipelineOptions& options) {
+  const Rounder* usual = find_rounder(options.compress.method);
+  if (usual && usual->encode && options.damping >= 0)
+    fail(ErrorCode::kUsage, "--damping: method {} factorises nothing", usual->name);
+  if (!needs_inputs(options.compress.search)) return;
+  for (const LayerPlan& l : plan.layers)
+    if (const Rounder* r = find_rounder(l.method); r && r->encode)
+      fail(ErrorCode::kUsage, "--search: method {} takes absmax or mse", r->name);
+}
+
+bool needs_magnitudes(const CompressPlan& plan) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(), [](const LayerPlan& l) {
+    const Rounder* r = find_rounder(l.method);
+    return r && r->encode;
+  });
+}
+
 bool is_calibrated(const PipelineOptions& options) {
   const auto calibrated = [](const std::string& method) {
     const Rounder* r = find_rounder(method);
-    return r != nullptr && r->name != "rtn";
+    return r != nullptr && r->name != "rtn" && r->name != "sinq";
   };
   const std::vector<LayerRule>& rules = options.compress.rules;
   return calibrated(options.compress.method) || needs_inputs(options.compress.search) ||
@@ -126,6 +179,7 @@ Rounded round_layer(const RoundJob& job) {
     return make_grid(w, job.format, job.numbers, search, importance, job.pool);
   };
   Rounded out = [&] {
+    if (job.rounder.encode) return job.rounder.encode(job);
     if (job.clip_rows.rows == 0) return job.rounder.round(job, grid_of(job.w));
     std::vector<float> clipped(job.w.data, job.w.data + job.w.rows * job.w.cols);
     const MatView<float> view(clipped.data(), job.w.rows, job.w.cols);

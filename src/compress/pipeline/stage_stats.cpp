@@ -1,5 +1,6 @@
 #include "compress/pipeline/stage_stats.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -44,6 +45,13 @@ void add_mean(MatView<const float> x, std::vector<float>* means) {
 
 }  // namespace
 
+std::vector<float> InputStats::mean_abs() const {
+  const auto n = static_cast<double>(std::max<int64_t>(tokens(), 1));
+  std::vector<float> out(abs_sum.size());
+  for (size_t k = 0; k < out.size(); ++k) out[k] = static_cast<float>(abs_sum[k] / n);
+  return out;
+}
+
 std::vector<int64_t> count_expert_rows(BlockPass& pass, size_t samples, size_t experts) {
   std::vector<int64_t> out(experts);
   for (size_t i = 0; i < samples; ++i)
@@ -64,6 +72,9 @@ void collect(BlockPass& pass, BlockPass* float_pass, int block, Stage stage, std
       if (x.rows == 0) continue;
       s->h.add(x, pool);
       add_mean(x, &s->means);
+      if (!s->abs_sum.empty())
+        for (size_t r = 0; r < x.rows; ++r)
+          for (size_t k = 0; k < x.cols; ++k) s->abs_sum[k] += static_cast<double>(std::fabs(x.row(r)[k]));
       if (s->g) s->g->add(all ? floats : expert_rows(floats, in.routes, stage, s->expert, theirs), x, pool);
     }
   });

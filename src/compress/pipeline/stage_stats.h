@@ -11,18 +11,23 @@
 namespace fettle::compress {
 
 // Second moments of the inputs that some linear layers share: H = E[x x^T] of the quantised stream, and for methods
-// that need it G = E[x_float x^T].
+// that need them G = E[x_float x^T] and E|x|.
 struct InputStats {
   int expert = -1;  // -1: rows of all tokens
   HessianAccumulator h;
   std::optional<CrossAccumulator> g;
   std::vector<float> means = {};  // [samples that reached the layers, K]: each sample's mean over its rows
   size_t width;
-  InputStats(int expert_index, int64_t columns, bool cross)
-      : expert(expert_index), h(columns), width(static_cast<size_t>(columns)) {
+  std::vector<double> abs_sum;  // [K] of the rows so far, or empty
+  InputStats(int expert_index, int64_t columns, bool cross, bool magnitudes)
+      : expert(expert_index),
+        h(columns),
+        width(static_cast<size_t>(columns)),
+        abs_sum(magnitudes ? static_cast<size_t>(columns) : 0) {
     if (cross) g.emplace(columns);
   }
   MatView<const float> mean_rows() const { return {means.data(), means.size() / width, width}; }
+  std::vector<float> mean_abs() const;  // [K], or empty
   int64_t tokens() const { return h.tokens(); }
 };
 

@@ -80,16 +80,18 @@ CodeSpace code_space(Format format, const FormatOptions& o, int bits) {
     case Format::kMxfp8:
     case Format::kFp8:
       return {.kind = CodeSpace::Kind::kE4M3, .bits = 8};
+    case Format::kInt2:
+    case Format::kInt3:
     case Format::kInt4:
     case Format::kInt8:
       break;
     default:
       fail(ErrorCode::kUsage,
-           "{}: no calibrated rounding for this format: choose int4, int8, nf4, fp8, mxfp4, mxfp8 "
+           "{}: no calibrated rounding for this format: choose int2, int3, int4, int8, nf4, fp8, mxfp4, mxfp8 "
            "or nvfp4",
            format_info(format).name);
   }
-  const int width = format == Format::kInt4 ? 4 : 8;
+  const int width = format == Format::kInt2 ? 2 : format == Format::kInt3 ? 3 : format == Format::kInt4 ? 4 : 8;
   s.bits = bits == 0 ? width : bits;
   if (s.bits < 2 || s.bits > width)
     fail(ErrorCode::kUsage, "{}: {} bits: expected 2 to {}", format_info(format).name, s.bits, width);

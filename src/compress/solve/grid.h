@@ -40,9 +40,10 @@ struct Grid {
   size_t at(int64_t row, int64_t col) const { return static_cast<size_t>(row * groups() + group(col)); }
 };
 
-// Formats: int8, int4 (bits 2..8 through `bits`), nf4, fp8, mxfp4, mxfp8, nvfp4. importance: [K] E[x^2] or diag(H), not
-// negative; empty = ones. Throws kUsage for other formats, kInput for shapes the format cannot hold and importance of
-// the wrong length, kNumeric for weights or importance that are not finite. Same result for any number of threads.
+// Formats: int8, int4 (bits 2..8 through `bits`), int3, int2, nf4, fp8, mxfp4, mxfp8, nvfp4. importance: [K] E[x^2] or
+// diag(H), not negative; empty = ones. Throws kUsage for other formats, kInput for shapes the format cannot hold and
+// importance of the wrong length, kNumeric for weights or importance that are not finite. Same result for any number of
+// threads.
 Grid make_grid(MatView<const float> w, Format format, const FormatOptions& options, GridSearch search,
                std::span<const float> importance, ThreadPool& pool, int bits = 0);
 

@@ -92,6 +92,18 @@ struct Avx2x16 {
   }
   static FETTLE_INLINE F zero_where(M m, F a) { return {_mm256_andnot_ps(m.lo, a.lo), _mm256_andnot_ps(m.hi, a.hi)}; }
 
+  template <int N>
+  static FETTLE_INLINE F swap_lanes(F a) {
+    if constexpr (N == 8) {
+      return {a.hi, a.lo};
+    } else if constexpr (N == 4) {
+      return {_mm256_permute2f128_ps(a.lo, a.lo, 1), _mm256_permute2f128_ps(a.hi, a.hi, 1)};
+    } else {
+      constexpr int kOrder = N == 2 ? 0x4E : 0xB1;
+      return {_mm256_permute_ps(a.lo, kOrder), _mm256_permute_ps(a.hi, kOrder)};
+    }
+  }
+
   static FETTLE_INLINE float reduce_add(F a) {
     const __m256 v = _mm256_add_ps(a.lo, a.hi);
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

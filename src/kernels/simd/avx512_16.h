@@ -68,6 +68,13 @@ struct FETTLE_AVX512_VEC {
   static FETTLE_INLINE F select(M m, F a, F b) { return _mm512_mask_blend_ps(m, b, a); }
   static FETTLE_INLINE F zero_where(M m, F a) { return _mm512_maskz_mov_ps(static_cast<M>(~m), a); }
 
+  template <int N>
+  static FETTLE_INLINE F swap_lanes(F a) {
+    alignas(64) uint32_t from[16];
+    for (uint32_t i = 0; i < 16; ++i) from[i] = i ^ N;
+    return _mm512_permutexvar_ps(load_int(from), a);
+  }
+
   static FETTLE_INLINE float reduce_add(F a) {
     float v[16];
     _mm512_storeu_ps(v, a);

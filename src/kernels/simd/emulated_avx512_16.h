@@ -69,6 +69,8 @@ FETTLE_TARGET_END
 #define _mm512_fmadd_ps simde_mm512_fmadd_ps
 #define _mm512_max_ps simde_mm512_max_ps
 #define _mm512_min_ps simde_mm512_min_ps
+#undef _mm512_permutexvar_ps
+#define _mm512_permutexvar_ps simde_mm512_permutexvar_ps
 #undef _mm512_roundscale_ps
 #define _mm512_roundscale_ps(a, mode) simde_mm512_floor_ps(a)  // the only mode in use is "toward -inf"
 #define _mm512_castsi512_ps simde_mm512_castsi512_ps

@@ -136,6 +136,11 @@ struct Scalar16 {
   }
   static FETTLE_INLINE F zero_where(M m, F a) { return select(m, zero(), a); }
 
+  template <int N>
+  static FETTLE_INLINE F swap_lanes(F a) {  // lane i from lane i ^ N, N = 1, 2, 4, 8
+    return map([&](int i) { return a.v[i ^ N]; });
+  }
+
   // Tree: lanes i and i + 8, then + 4, + 2, + 1.
   static FETTLE_INLINE float reduce_add(F a) {
     for (int width = 8; width >= 1; width /= 2)

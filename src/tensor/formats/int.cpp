@@ -62,15 +62,17 @@ void quantise_group(std::span<const float> x, const GroupFit& fit, Range range, 
 PackedWeight encode_int(MatView<const float> w, int bits, const FormatOptions& o, ThreadPool* pool) {
   FETTLE_CHECK(bits >= 2 && bits <= 8);
   const bool four = bits <= 4;
-  const FormatInfo& info = format_info(four ? Format::kInt4 : Format::kInt8);
+  const FormatInfo& info = format_info(bits == 2   ? Format::kInt2
+                                       : bits == 3 ? Format::kInt3
+                                       : four      ? Format::kInt4
+                                                   : Format::kInt8);
   check_weights(info.name, w, pool);
   const int64_t group = resolve_group(info.name, o.group_size, info.default_group, w.cols, true);
   PackedWeight p = allocate_packed(info.format, static_cast<int64_t>(w.rows), static_cast<int64_t>(w.cols),
                                    {.group_size = group, .scale_dtype = o.scale_dtype, .zero_points = !o.symmetric});
   const auto half = static_cast<float>(1 << (bits - 1));
   const Range range{o.symmetric && o.int_scale == IntScale::kFull ? 1 - half : -half, half - 1};
-  // Symmetric 4-bit codes carry the format's offset 8 whatever the width; zero points sit in the width's own range.
-  const int bias = o.symmetric ? (four ? info.code_offset : 0) : static_cast<int>(half);
+  const int bias = o.symmetric && !four ? 0 : static_cast<int>(half);
   const auto step = static_cast<size_t>(group), groups = static_cast<size_t>(p.groups());
   const size_t code_stride = four ? (w.cols + 1) / 2 : w.cols, scale_stride = groups * dtype_bytes(o.scale_dtype);
   uint8_t *codes = part_bytes(p.codes), *scales = part_bytes(p.scales), *zeros = part_bytes(p.zero_points);
@@ -97,6 +99,14 @@ PackedWeight encode_int(MatView<const float> w, int bits, const FormatOptions& o
 
 PackedWeight encode_int8(MatView<const float> w, const FormatOptions& options, ThreadPool* pool) {
   return encode_int(w, 8, options, pool);
+}
+
+PackedWeight encode_int2(MatView<const float> w, const FormatOptions& options, ThreadPool* pool) {
+  return encode_int(w, 2, options, pool);
+}
+
+PackedWeight encode_int3(MatView<const float> w, const FormatOptions& options, ThreadPool* pool) {
+  return encode_int(w, 3, options, pool);
 }
 
 PackedWeight encode_int4(MatView<const float> w, const FormatOptions& options, ThreadPool* pool) {

@@ -52,7 +52,9 @@ inline bool same_weight(const PackedWeight& a, const PackedWeight& b) {
   return a.format == b.format && a.rows == b.rows && a.cols == b.cols && a.group_size == b.group_size &&
          a.tensor_scale == b.tensor_scale && same_bytes(a.codes, b.codes) && same_bytes(a.scales, b.scales) &&
          same_bytes(a.zero_points, b.zero_points) && same_bytes(a.mins, b.mins) &&
-         same_bytes(a.super_scales, b.super_scales) && same_bytes(a.super_mins, b.super_mins);
+         same_bytes(a.super_scales, b.super_scales) && same_bytes(a.super_mins, b.super_mins) &&
+         same_bytes(a.input.col_scales, b.input.col_scales) && a.input.hadamard == b.input.hadamard &&
+         same_bytes(a.input.rotation, b.input.rotation);
 }
 
 inline bool same_floats(std::span<const float> a, std::span<const float> b) {
