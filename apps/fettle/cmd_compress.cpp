@@ -41,6 +41,7 @@ struct CompressFlags {
   std::vector<std::string> ignore, layer_formats;
   int64_t group_size = 0;
   double kurtosis_gate = -1;
+  int64_t hadamard = -2;  // -2: not given
   int64_t fold_rounds = 8, fold_repeats = 2;
   bool symmetric = false, asymmetric = false, head = false, overwrite = false, dry_run = false;
   std::string calib, search, smooth, mem_limit, report, bpw_formats;
@@ -99,6 +100,9 @@ void apply_format_flags(const CompressFlags& f, compress::CompressOptions* o) {
   if (!f.search.empty()) o->search = compress::parse_search(f.search);
   o->ignore.insert(o->ignore.end(), f.ignore.begin(), f.ignore.end());
   for (const std::string& text : f.layer_formats) o->rules.push_back(parse_layer_format(text));
+  if (f.hadamard < -2 || f.hadamard > 1 << 20)
+    fail(ErrorCode::kUsage, "--hadamard-group-size: expected a power of two, 0 or -1, found {}", f.hadamard);
+  if (f.hadamard != -2) o->hadamard = f.hadamard;
   o->include_head = o->include_head || f.head;
   o->overwrite = f.overwrite ? Overwrite::kYes : Overwrite::kNo;
 }
@@ -139,10 +143,7 @@ compress::PipelineOptions options_of(const CompressFlags& f) {
   if (f.act_order && f.no_act_order) fail(ErrorCode::kUsage, "--act-order and --no-act-order exclude each other");
   compress::PipelineOptions o;
   if (!f.recipe.empty()) o = compress::read_recipe(f.recipe, o);
-  if (!f.method.empty()) {
-    o.compress.method = f.method;
-    o.smoothing = compress::method_smoothing(f.method);
-  }
+  if (!f.method.empty()) compress::use_method(&o, f.method);
   apply_format_flags(f, &o.compress);
   apply_calibration_flags(f, &o);
   if (!f.smooth.empty()) o.smoothing = compress::parse_smoothing(f.smooth);
@@ -473,6 +474,9 @@ void add_compress(Program& program) {
       .choices({"none", "awq", "smoothquant"});
   c.option("--smooth-alpha", &f->smooth_alpha, "X",
            "smoothquant: how much of the outliers moves into the weights, 0 to 1 (default 0.5)");
+  c.option("--hadamard-group-size", &f->hadamard, "N",
+           "rotate the inputs of every layer by Hadamard matrices of this size, a power of two; 0 = none, -1 = 16 for "
+           "nvfp4, else 32, or what divides (default: -1 for mr-gptq, else 0)");
   c.option("--damping", &f->damping, "X",
            "added to the diagonal of the Hessian: gptq relative to its mean (default 0.01), qronos to its largest "
            "eigenvalue (default 0.001)");

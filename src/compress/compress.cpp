@@ -65,6 +65,13 @@ class Job {
     return method;
   }
 
+  // Rotated when the plan says so.
+  std::vector<float> load_stored(const io::TensorSource& source, const LayerPlan& layer) const {
+    std::vector<float> values = load(source, layer);
+    rotate_weights(layer, values, pool_);
+    return values;
+  }
+
   std::vector<float> load(const io::TensorSource& source, const LayerPlan& layer) const {
     std::vector<float> values(static_cast<size_t>(layer.rows * layer.cols));
     const Tensor tensor = source.get(layer.module + ".weight");
@@ -87,7 +94,7 @@ class Job {
       const std::string group = fusion_group(layer.module);
       if (group.empty() || layer.stored.format != Format::kNvfp4) continue;
       float& a = largest[group];
-      for (const float x : load(source, layer)) a = std::max(a, std::fabs(x));
+      for (const float x : load_stored(source, layer)) a = std::max(a, std::fabs(x));
     }
     for (const LayerPlan& layer : report_.plan.layers)
       if (const auto it = largest.find(fusion_group(layer.module)); it != largest.end())
@@ -117,17 +124,23 @@ class Job {
   }
 
   void write_layer(const io::TensorSource& source, const LayerPlan& layer, io::CheckpointWriter& writer) {
-    const std::vector<float> values = load(source, layer);
-    const MatView<const float> weight(values.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
+    const auto view = [&](const std::vector<float>& v) {
+      return MatView<const float>(v.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
+    };
+    const std::vector<float> plain = load(source, layer);
+    std::vector<float> stored = plain;
+    rotate_weights(layer, stored, pool_);
     const FormatOptions& numbers = layer_options_.at(layer.module);
     const Method& method = data_free(layer.method);
-    const PackedWeight packed = method.quantise(
-        {layer.module, weight, layer.stored.format, numbers, pool_, options_.search, options_.kurtosis_gate});
-    LayerReport r{layer.module, relative_error(weight, packed, pool_), 0, packed.file_bits_per_weight()};
-    const bool baseline = method.name == "rtn" && options_.search == GridSearch::kAbsMax;
-    r.baseline_error =
-        baseline ? r.error
-                 : relative_error(weight, encode(format_info(layer.stored.format), weight, numbers, pool_), pool_);
+    PackedWeight packed = method.quantise(
+        {layer.module, view(stored), layer.stored.format, numbers, pool_, options_.search, options_.kurtosis_gate});
+    packed.input.hadamard = layer.stored.hadamard;
+    LayerReport r{layer.module, relative_error(view(plain), packed, pool_), 0, packed.file_bits_per_weight()};
+    r.baseline_error = r.error;
+    if (method.name != "rtn" || options_.search != GridSearch::kAbsMax || layer.stored.hadamard > 1) {
+      const PackedWeight rtn = encode(format_info(layer.stored.format), view(plain), layer.numbers, pool_);
+      r.baseline_error = relative_error(view(plain), rtn, pool_);
+    }
     for (const auto& [name, tensor] : io::linear_tensors(layer.module, packed)) writer.write(name, tensor);
     report_.layers.push_back(r);
     if (progress_) progress_(report_.layers.size(), report_.plan.layers.size(), r);

@@ -31,8 +31,11 @@ struct CompressOptions {
   FormatOptions numbers;  // symmetry, MX scale rule; group size 0 = the format's, for int4 halved until it fits
   std::vector<std::string> ignore;  // modules left dense besides embeddings and routers: exact names or "re:..."
   std::vector<LayerRule> rules;     // exceptions, in order
-  double kurtosis_gate = 0;         // sinq: layers with a larger kurtosis are rounded without balancing; 0 = off
-  bool include_head = false;        // quantise lm_head too
+  // Block of the Hadamard matrix that rotates the inputs of every layer at run time, its weights beforehand (MR-GPTQ):
+  // a power of two; 0 = none, -1 = 16 for nvfp4, else 32, or the largest power of two below that divides the layer.
+  int64_t hadamard = 0;
+  double kurtosis_gate = 0;   // sinq: layers with a larger kurtosis are rounded without balancing; 0 = off
+  bool include_head = false;  // quantise lm_head too
   GridSearch search = GridSearch::kAbsMax;  // how scales are chosen; the weighted ones need the pipeline
   Overwrite overwrite = Overwrite::kNo;
 };
@@ -53,8 +56,10 @@ std::string fusion_group(const std::string& module);
 int block_of(std::string_view name);
 // Plans `layer` (module, shape and method set) for another format: layout, sizes and number options (the group size of
 // `base` where the format leaves it open, F32 scales for nf4, as bitsandbytes stores absmax). Throws kInput when the
-// format cannot hold the layer.
-void set_format(LayerPlan& layer, Format format, const FormatOptions& base);
+// format cannot hold the layer or `hadamard` (as in CompressOptions) does not divide it.
+void set_format(LayerPlan& layer, Format format, const FormatOptions& base, int64_t hadamard);
+// Row-major weights of the layer as they are stored: rotated when the plan says so.
+void rotate_weights(const LayerPlan& layer, std::span<float> values, ThreadPool& pool);
 
 struct CompressPlan {
   std::vector<LayerPlan> layers;               // in file order

@@ -5,6 +5,7 @@
 #include "compress/compress.h"
 #include "compress/method.h"
 #include "compress/model_tensors.h"
+#include "compress/solve/transforms.h"
 #include "io/linear_writer.h"
 #include "io/pattern.h"
 #include "io/quant_config.h"
@@ -44,10 +45,39 @@ int block_of(std::string_view name) {
   return error == std::errc() && end != last && *end == '.' ? block : -1;
 }
 
-void set_format(LayerPlan& layer, Format format, const FormatOptions& base) {
+namespace {
+
+int64_t hadamard_block(const LayerPlan& layer, Format format, int64_t wanted) {
+  if (wanted == 0 || format_info(format).kind == CodeKind::kDense) return 0;
+  if (wanted > 0) {
+    if ((wanted & (wanted - 1)) != 0)
+      fail(ErrorCode::kUsage, "--hadamard-group-size: expected a power of two, found {}", wanted);
+    if (layer.cols % wanted != 0)
+      fail(ErrorCode::kInput, "{} columns are no multiple of the Hadamard block {}", layer.cols, wanted);
+    return wanted;
+  }
+  int64_t k = format == Format::kNvfp4 ? 16 : 32;
+  while (k > 1 && layer.cols % k != 0) k /= 2;
+  return k;
+}
+
+}  // namespace
+
+void rotate_weights(const LayerPlan& layer, std::span<float> values, ThreadPool& pool) {
+  if (layer.stored.hadamard <= 1) return;
+  const MatView<float> w(values.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
+  apply_blocks(Transform::kHadamard, layer.stored.hadamard, w, w, pool);
+}
+
+void set_format(LayerPlan& layer, Format format, const FormatOptions& base, int64_t hadamard) {
   layer.numbers = base;
   layer.stored = io::plan_weight(format, layer.rows, layer.cols, base);
   layer.stored.col_scales = find_method(layer.method).column_scales;
+  layer.stored.hadamard = hadamard_block(layer, format, hadamard);
+  if (layer.stored.col_scales && layer.stored.hadamard > 1)
+    fail(ErrorCode::kUsage, "--method {}: its column factors do not go with rotated inputs", layer.method);
+  if (format == Format::kNF4 && layer.stored.hadamard > 1)
+    fail(ErrorCode::kUsage, "--format nf4: bitsandbytes files have no place for rotated inputs");
   layer.numbers.group_size = layer.stored.group_size;
   if (format == Format::kNF4) layer.numbers.scale_dtype = DType::kF32;
   layer.bytes_after = 0;
@@ -132,7 +162,7 @@ class RuleList {
     else if (format != options_.format)
       numbers.group_size = takes_groups(format) ? options_.numbers.group_size : 0;
     try {
-      set_format(layer, format, numbers);
+      set_format(layer, format, numbers, options_.hadamard);
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kInput) throw;
       fail(ErrorCode::kInput,

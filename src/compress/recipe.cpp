@@ -164,18 +164,17 @@ void read_numbers(const JsonReader& r, FormatOptions* numbers) {
 }
 
 PipelineOptions from_json(const Json& json, const std::string& path, const PipelineOptions& base) {
+  // clang-format off
   constexpr std::string_view known[] = {
-      "method",  "format",       "group_size",  "symmetric",   "scale_dtype", "mx_scale",          "search",
-      "smooth",  "smooth_alpha", "damping",     "act_order",   "propagate",   "expert_tokens",     "ignore",
-      "lm_head", "target_bpw",   "bpw_formats", "calibration", "overrides",   "sinq_kurtosis_gate"};
+      "method", "format", "group_size", "symmetric", "scale_dtype", "mx_scale", "search", "hadamard_group_size", "smooth",
+      "smooth_alpha", "damping", "act_order", "propagate", "expert_tokens", "ignore", "lm_head", "target_bpw",
+      "bpw_formats", "calibration", "overrides", "sinq_kurtosis_gate"};
+  // clang-format on
   const JsonReader r(json, path);
   require_known(r, known);
   PipelineOptions o = base;
   CompressOptions& c = o.compress;
-  if (r.has("method")) {
-    c.method = method_at(r.at("method"));
-    o.smoothing = method_smoothing(c.method);
-  }
+  if (r.has("method")) use_method(&o, method_at(r.at("method")));
   if (r.has("format")) c.format = format_at(r.at("format"));
   read_numbers(r, &c.numbers);
   if (!r.has("symmetric") && zero_points_by_default(c.method, c.format)) c.numbers.symmetric = false;
@@ -189,6 +188,7 @@ PipelineOptions from_json(const Json& json, const std::string& path, const Pipel
   o.expert_tokens = r.integer_or("expert_tokens", o.expert_tokens, 0, int64_t{1} << 40);
   if (r.has("ignore"))
     for (std::string& name : names(r.at("ignore"))) c.ignore.push_back(std::move(name));
+  c.hadamard = r.integer_or("hadamard_group_size", c.hadamard, -1, 1 << 20);
   c.include_head = r.boolean_or("lm_head", c.include_head);
   o.target_bpw = r.number_or("target_bpw", o.target_bpw, 0, 32);
   if (r.has("bpw_formats")) {
@@ -292,6 +292,7 @@ Json recipe_json(const PipelineOptions& o) {
   out["propagate"] = o.propagate;
   out["expert_tokens"] = o.expert_tokens;
   if (!c.ignore.empty()) out["ignore"] = list(c.ignore);
+  out["hadamard_group_size"] = c.hadamard;
   if (c.kurtosis_gate > 0) out["sinq_kurtosis_gate"] = c.kurtosis_gate;
   out["lm_head"] = c.include_head;
   if (o.target_bpw > 0) {

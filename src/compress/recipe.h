@@ -11,11 +11,10 @@ namespace fettle::compress {
 
 // Reads a recipe, YAML (JSON is YAML too), onto `base`; keys that are absent leave it as it is:
 //   method, format, group_size, symmetric, scale_dtype (bf16 | f16 | f32), mx_scale (even | floor | ceil),
-//   search (absmax | mse | imatrix | hessian | scale-estimation), smooth (none | awq | smoothquant), smooth_alpha,
-//   damping, act_order, propagate, sinq_kurtosis_gate, expert_tokens, ignore (name or list), lm_head, target_bpw,
-//   bpw_formats (list),
-//   calibration: {source, samples, seqlen, seed},
-//   overrides: list of {targets (name or list), format, group_size, symmetric, method, dense}
+//   search (absmax | mse | imatrix | hessian | scale-estimation), hadamard_group_size, smooth (none | awq |
+//   smoothquant), smooth_alpha, damping, act_order, propagate, sinq_kurtosis_gate, expert_tokens, ignore (name or
+//   list), lm_head, target_bpw, bpw_formats (list), calibration: {source, samples, seqlen, seed}, overrides: list of
+//   {targets (name or list), format, group_size, symmetric, method, dense}
 // Throws kInput naming file, key, expected and found: for unknown keys (with the known ones), values of the wrong type
 // or range, ill-formed YAML, files above 1 MiB, nesting above 32; kIo when it cannot be read.
 PipelineOptions read_recipe(const std::string& path, const PipelineOptions& base);

@@ -18,6 +18,10 @@ constexpr Method kMethods[] = {
      nullptr},
     {"gptq", "second-order rounding against calibration data, errors diffused to later columns (arXiv 2210.17323)",
      nullptr},
+    {"mr-gptq",
+     "gptq with rotated inputs, scales searched under the Hessian and reordered columns, for 4-bit floats (arXiv "
+     "2509.23202)",
+     nullptr},
     {"qronos",
      "second-order rounding that also repairs the error inherited from quantised layers in front (arXiv 2505.11695)",
      nullptr},

@@ -77,7 +77,7 @@ class Measurement {
     LayerPlan out = layer;
     FormatOptions numbers = options_.compress.numbers;
     if (format == layer.stored.format) numbers.group_size = layer.stored.group_size;
-    set_format(out, format, numbers);
+    set_format(out, format, numbers, options_.compress.hadamard);
     return out;
   }
 
@@ -115,10 +115,12 @@ class Measurement {
     for (const BlockLinear* l : members) {
       kept.push_back(*l->linear);
       const LayerPlan layer = planned(*layers_.at(model_->stored_name(l->module)), format);
-      const std::vector<float> w = weight_values(*l->linear);
+      std::vector<float> w = weight_values(*l->linear);
+      rotate_weights(layer, w, pool_);
       const MatView<const float> view(w.data(), static_cast<size_t>(layer.rows), static_cast<size_t>(layer.cols));
-      *l->linear =
-          Linear(kernels::prepare(encode(format_info(format), view, layer.numbers, pool_), pool_), l->linear->bias());
+      PackedWeight packed = encode(format_info(format), view, layer.numbers, pool_);
+      packed.input.hadamard = layer.stored.hadamard;
+      *l->linear = Linear(kernels::prepare(packed, pool_), l->linear->bias());
     }
     stream_->forward(block);
     for (size_t i = 0; i < members.size(); ++i) *members[i]->linear = kept[i];

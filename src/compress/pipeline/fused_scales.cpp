@@ -18,7 +18,8 @@ std::vector<float> weight_values(const models::Linear& linear) {
 }
 
 std::map<std::string, FormatOptions> fused_numbers(const std::vector<const models::BlockLinear*>& linears,
-                                                   const std::function<const LayerPlan*(const std::string&)>& plan_of) {
+                                                   const std::function<const LayerPlan*(const std::string&)>& plan_of,
+                                                   ThreadPool& pool) {
   std::map<std::string, FormatOptions> out;
   std::map<std::string, float> largest;
   for (const models::BlockLinear* l : linears) {
@@ -27,7 +28,9 @@ std::map<std::string, FormatOptions> fused_numbers(const std::vector<const model
     const std::string group = fusion_group(l->module);
     if (plan.stored.format != Format::kNvfp4 || group.empty()) continue;
     float& a = largest[group];
-    for (const float x : weight_values(*l->linear)) a = std::max(a, std::fabs(x));
+    std::vector<float> w = weight_values(*l->linear);
+    rotate_weights(plan, w, pool);
+    for (const float x : w) a = std::max(a, std::fabs(x));
   }
   for (auto& [module, o] : out)
     if (const auto it = largest.find(fusion_group(module)); it != largest.end())

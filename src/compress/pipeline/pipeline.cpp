@@ -169,8 +169,8 @@ std::string Pipeline::hash(const io::TensorSource& source) const {
                   static_cast<int>(c.numbers.int_scale), static_cast<int>(c.numbers.mx_scale));
   Json layers = Json::array();
   for (const LayerPlan& l : report_.plan.layers)
-    layers.push_back(fmt::format("{} {} {} {} {}", l.module, format_info(l.stored.format).name, l.stored.group_size,
-                                 l.numbers.symmetric, l.method));
+    layers.push_back(fmt::format("{} {} {} {} {} {}", l.module, format_info(l.stored.format).name, l.stored.group_size,
+                                 l.numbers.symmetric, l.method, l.stored.hadamard));
   all["layers"] = std::move(layers);
   all["config"] = io::read_config(files_);
   std::set<std::string> files;
@@ -325,7 +325,8 @@ void Pipeline::process_stage(Block& block, Stage stage, BlockPass& pass, BlockPa
   if (sharers.empty()) return;
   std::map<std::string, FormatOptions> numbers;
   for (const Sharers& s : sharers)
-    for (auto& [module, options] : fused_numbers(s.linears, [&](const std::string& m) { return plan_of(m); }))
+    for (auto& [module, options] : fused_numbers(
+             s.linears, [&](const std::string& m) { return plan_of(m); }, pool_))
       numbers[module] = options;
   const auto width = static_cast<int64_t>(block.width(stage));
   const size_t at_once = sharers_at_once(width);
@@ -386,9 +387,10 @@ void Pipeline::round_sharers(const Sharers& sharers, InputStats& stats, int bloc
         .g = stats.g ? stats.g->mean(&pool_) : MatView<const float>(),
         .means = stats.mean_rows(),
         .scales = scaled.scales,
-        .clip_rows = clips(*l) ? scaled.sample() : MatView<const float>(),
+        .clip_rows = clips(*l) && plan.stored.hadamard <= 1 ? scaled.sample() : MatView<const float>(),
         .mean_abs = mean_abs,
         .name = plan.module,
+        .plan = plan,
         .format = plan.stored.format,
         .numbers = numbers.at(l->module),
         .pool = pool_};

@@ -22,7 +22,7 @@ inline constexpr uint64_t kSmoothingTokens = 2048;  // that AWQ's search sees, a
 struct PipelineOptions {
   CompressOptions compress;  // method, format, ignore list, ...
   CalibrationOptions calibration;
-  Smoothing smoothing = Smoothing::kNone;  // methods awq and smoothquant imply theirs: see method_smoothing
+  Smoothing smoothing = Smoothing::kNone;  // methods awq and smoothquant imply theirs: see use_method
   double smooth_alpha = 0.5;               // smoothquant: share of the difficulty that moves to the weights
   double damping = -1;  // relative to the mean of diag(H) (gptq) or to sigma_max(H) (qronos); < 0 = method's default
   bool act_order = true;
@@ -86,8 +86,9 @@ using PipelineProgress = std::function<void(size_t done, size_t total, const Rou
 
 // Whether these options need the pipeline: a method of second order, scaling, or a search weighted by the inputs.
 bool is_calibrated(const PipelineOptions& options);
-// The scaling that a method stands for.
-Smoothing method_smoothing(std::string_view method);
+// Sets the method and what it stands for: scaling of awq and smoothquant, rotation and search of mr-gptq, none of them
+// for the others.
+void use_method(PipelineOptions* options, const std::string& method);
 
 // Before any work; reads only headers. Streams go to disk when everything would exceed options.mem_limit. Throws
 // kResource when even then the limit is too small, naming both numbers.

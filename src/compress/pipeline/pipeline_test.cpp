@@ -23,6 +23,7 @@
 #include "compress/weight_tools.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "kernels/prepared.h"
 #include "models/model.h"
 #include "models/weight_source.h"
 
@@ -253,6 +254,52 @@ TEST_F(PipelineTest, OptionsOfSolversAreRefusedWithoutOne) {
   o.compress.search = GridSearch::kMse;
   o.damping = 0.01;
   EXPECT_THROW(run("out", o), Error);
+}
+
+// MR-GPTQ: inputs are rotated at run time, scales shared within fused groups, and plain rounding is beaten in every
+// layer.
+TEST_F(PipelineTest, MrGptqRotatesInputs) {
+  make("llama");
+  for (const Format format : {Format::kNvfp4, Format::kMxfp4, Format::kInt4}) {
+    PipelineOptions o = options("rtn", format, format == Format::kInt4 ? 32 : 0);
+    use_method(&o, "mr-gptq");
+    EXPECT_EQ(o.compress.search, GridSearch::kHessian);
+    const std::string out = fmt::format("mr{}", static_cast<int>(format));
+    const PipelineReport r = run(out, o);
+    for (const RoundedLayer& l : r.layers) EXPECT_LT(l.objective, l.rtn_objective) << l.module;
+    for (const LayerPlan& l : r.plan.layers)
+      EXPECT_EQ(l.stored.hadamard, format == Format::kNvfp4 ? 16 : 32) << l.module;
+    const auto model = models::BlockModel::open(dir_ / out, {}, pool_);
+    models::Block block = model->block(0);
+    for (const models::BlockLinear& l : block.linears())
+      EXPECT_EQ(l.linear->weight().data().input.hadamard, format == Format::kNvfp4 ? 16 : 32) << l.module;
+  }
+}
+
+// The rotation goes with any method, also without calibration; a block that does not fit is an error.
+TEST_F(PipelineTest, RotatedInputsWithEveryMethod) {
+  make("llama");
+  for (const char* method : {"rtn", "qronos", "gpfq"}) {
+    PipelineOptions o = options(method);
+    o.compress.hadamard = 32;
+    if (std::string(method) == "rtn") {
+      const CompressReport r = compress(model_, dir_ / method, o.compress, pool_);
+      EXPECT_LT(r.mean_error(), 0.02);
+    } else {
+      run(method, o);
+    }
+    models::Model::load(dir_ / method, {.strict = true}, pool_);
+  }
+  PipelineOptions o = options("gptq");
+  o.compress.hadamard = 48;
+  EXPECT_THROW(run("x", o), Error);
+  o.compress.hadamard = 4096;
+  try {
+    run("x", o);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), ::testing::AllOf(HasSubstr("down_proj"), HasSubstr("4096")));
+  }
 }
 
 // Damping without bound turns GPTQ into rounding to nearest on the same grid.

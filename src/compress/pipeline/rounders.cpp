@@ -9,6 +9,8 @@
 #include "compress/solve/objective.h"
 #include "compress/solve/qronos.h"
 #include "compress/solve/scale_estimation.h"
+#include "compress/solve/smoothquant.h"
+#include "compress/solve/transforms.h"
 
 namespace fettle::compress {
 namespace {
@@ -89,6 +91,7 @@ constexpr Rounder kRounders[] = {
     {"awq", false, &with_rtn, Smoothing::kAwq},
     {"gpfq", true, &with_gpfq},
     {"gptq", false, &with_gptq},
+    {.name = "mr-gptq", .round = &with_gptq, .search = GridSearch::kHessian, .hadamard = -1},
     {"qronos", true, &with_qronos},
     {"rtn", false, &with_rtn},
     {"sinq", false, nullptr, Smoothing::kNone, &with_sinq},
@@ -104,22 +107,62 @@ std::vector<float> diagonal(MatView<const float> h) {
   return out;
 }
 
-// Objective of rounding the weights as they were before scaling. With x' = x / s the error D costs
+// Objective of plain rounding: without scaled channels, rotation or search. With x' = x / s the error D costs
 // tr(D diag(s) H' diag(s) D^T).
-double unscaled_rtn_objective(const RoundJob& job) {
+double plain_rtn_objective(const RoundJob& job) {
   const size_t n = job.w.rows, k = job.w.cols;
-  std::vector<float> w(n * k);
-  for (size_t i = 0; i < w.size(); ++i) w[i] = job.w.data[i] / job.scales[i % k];
-  const MatView<const float> plain(w.data(), n, k);
+  std::vector<float> w(job.w.data, job.w.data + n * k);
+  const MatView<float> plain(w.data(), n, k);
+  if (!job.scales.empty()) unscale_columns(plain, job.scales);
   FormatOptions numbers = job.numbers;
-  numbers.fixed_global_scale = 0;  // that of the scaled weights
+  numbers.fixed_global_scale = 0;  // that of the changed weights
   const Grid grid = make_grid(plain, job.format, numbers, GridSearch::kAbsMax, {}, job.pool);
   std::vector<uint8_t> codes(w.size());
   round_to_grid(grid, plain, codes, job.pool);
   std::vector<float> d = rounding_error(grid, plain, codes, job.pool);
-  for (size_t i = 0; i < d.size(); ++i) d[i] *= job.scales[i % k];
+  if (!job.scales.empty()) scale_columns({d.data(), n, k}, job.scales);
   const double energy = quadratic_form(job.w, job.h, job.pool);
   return energy > 0 ? quadratic_form({d.data(), n, k}, job.h, job.pool) / energy : 0;
+}
+
+// Codes of the weights and moments in `job`, as they are.
+Rounded round_stored(const RoundJob& job) {
+  if (job.rounder.encode) return job.rounder.encode(job);
+  const GridSearch search = job.options.compress.search;
+  const std::vector<float> importance = weighted(search) ? diagonal(job.h) : std::vector<float>{};
+  const auto grid_of = [&](MatView<const float> w) {
+    if (search == GridSearch::kScaleEstimation)
+      return estimate_scales(w, job.means, job.format, job.numbers, job.pool).grid;
+    return make_grid(w, job.format, job.numbers, search, importance, job.pool);
+  };
+  if (job.clip_rows.rows == 0) return job.rounder.round(job, grid_of(job.w));
+  std::vector<float> clipped(job.w.data, job.w.data + job.w.rows * job.w.cols);
+  const MatView<float> view(clipped.data(), job.w.rows, job.w.cols);
+  apply_clip(view, awq_clip(job.w, job.clip_rows, job.format, job.numbers, 0, job.pool));
+  return job.rounder.round(job, grid_of(view));
+}
+
+// The same for inputs that a Hadamard matrix rotates: w M, M^T H M, M^T G M.
+Rounded round_rotated(const RoundJob& job) {
+  const int64_t k = job.plan.stored.hadamard;
+  std::vector<float> w(job.w.data, job.w.data + job.w.rows * job.w.cols);
+  rotate_weights(job.plan, w, job.pool);
+  const std::vector<float> h = transform_hessian(Transform::kHadamard, k, job.h, job.pool);
+  const std::vector<float> g =
+      job.g.rows > 0 ? transform_hessian(Transform::kHadamard, k, job.g, job.pool) : std::vector<float>{};
+  RoundJob rotated = job;
+  rotated.w = {w.data(), job.w.rows, job.w.cols};
+  rotated.h = {h.data(), job.h.rows, job.h.cols};
+  if (!g.empty()) rotated.g = {g.data(), job.g.rows, job.g.cols};
+  std::vector<float> means(job.means.data, job.means.data + job.means.rows * job.means.cols);
+  if (!means.empty()) {
+    const MatView<float> view(means.data(), job.means.rows, job.means.cols);
+    apply_blocks(Transform::kHadamard, k, view, view, job.pool);
+    rotated.means = view;
+  }
+  Rounded out = round_stored(rotated);
+  out.packed.input.hadamard = k;
+  return out;
 }
 
 }  // namespace
@@ -165,28 +208,18 @@ bool needs_float_stream(const CompressPlan& plan) {
   });
 }
 
-Smoothing method_smoothing(std::string_view method) {
-  const Rounder* r = find_rounder(method);
-  return r ? r->smoothing : Smoothing::kNone;
+void use_method(PipelineOptions* options, const std::string& method) {
+  options->compress.method = method;
+  const Rounder plain, *found = find_rounder(method), &r = found ? *found : plain;
+  options->smoothing = r.smoothing;
+  options->compress.search = r.search;
+  options->compress.hadamard = r.hadamard;
 }
 
 Rounded round_layer(const RoundJob& job) {
-  const GridSearch search = job.options.compress.search;
-  const std::vector<float> importance = weighted(search) ? diagonal(job.h) : std::vector<float>{};
-  const auto grid_of = [&](MatView<const float> w) {
-    if (search == GridSearch::kScaleEstimation)
-      return estimate_scales(w, job.means, job.format, job.numbers, job.pool).grid;
-    return make_grid(w, job.format, job.numbers, search, importance, job.pool);
-  };
-  Rounded out = [&] {
-    if (job.rounder.encode) return job.rounder.encode(job);
-    if (job.clip_rows.rows == 0) return job.rounder.round(job, grid_of(job.w));
-    std::vector<float> clipped(job.w.data, job.w.data + job.w.rows * job.w.cols);
-    const MatView<float> view(clipped.data(), job.w.rows, job.w.cols);
-    apply_clip(view, awq_clip(job.w, job.clip_rows, job.format, job.numbers, 0, job.pool));
-    return job.rounder.round(job, grid_of(view));
-  }();
-  if (!job.scales.empty() && !job.rounder.cross) out.report.rtn_objective = unscaled_rtn_objective(job);
+  const bool rotated = job.plan.stored.hadamard > 1;
+  Rounded out = rotated ? round_rotated(job) : round_stored(job);
+  if ((rotated || !job.scales.empty()) && !job.rounder.cross) out.report.rtn_objective = plain_rtn_objective(job);
   return out;
 }
 

@@ -17,9 +17,11 @@ struct Rounder {
   std::string_view name;  // --method
   bool cross = false;     // needs the float stream too (G)
   Rounded (*round)(const RoundJob& job, const Grid& grid) = nullptr;
-  Smoothing smoothing = Smoothing::kNone;  // that comes with the method
+  Smoothing smoothing = Smoothing::kNone;  // default of the method
   // Instead of round: no grid, so no weighted --search, and no factor of H, so no --damping; reads mean_abs.
   Rounded (*encode)(const RoundJob& job) = nullptr;
+  GridSearch search = GridSearch::kAbsMax;  // default of the method
+  int64_t hadamard = 0;                     // default of the method, as in CompressOptions
 };
 const Rounder* find_rounder(std::string_view name);  // nullptr for methods without calibration
 
@@ -37,6 +39,7 @@ struct RoundJob {
   MatView<const float> clip_rows;   // inputs for AWQ's clip search, or empty: no clipping
   std::span<const float> mean_abs;  // [K] E|x|, or empty
   const std::string& name;
+  const LayerPlan& plan;
   Format format;
   FormatOptions numbers;  // group size resolved, shared global scale filled in
   ThreadPool& pool;

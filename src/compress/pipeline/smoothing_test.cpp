@@ -39,7 +39,7 @@ class SmoothingTest : public ::testing::TestWithParam<const char*> {
     o.compress.method = method;
     o.compress.numbers.group_size = 32;
     o.calibration = {"self", 4, 48, 1};
-    o.smoothing = method_smoothing(method);
+    use_method(&o, method);
     return o;
   }
   std::vector<std::vector<int32_t>> samples() const {
