@@ -1,49 +1,29 @@
 // Vectors of the number formats (tests/data/vectors/00-formats/README.md): scalar codecs, GGUF blocks, bit packing,
 // quantisers. Every file whose name starts with the vector's name is run, here and in $FETTLE_VECTORS_DIR.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
 #include <regex>
 #include <set>
 
-#include "io/safetensors.h"
-#include "io/test_util.h"
 #include "tensor/formats/codecs.h"
 #include "tensor/formats/gguf_blocks.h"
 #include "tensor/formats/int.h"
 #include "tensor/formats/pack.h"
 #include "tensor/metrics.h"
 #include "tensor/scale_check.h"
+#include "vector_files.h"
 
 namespace fettle {
 namespace {
 
-using io::SafetensorsFile;
-
-template <typename T>
-std::vector<T> values(const SafetensorsFile& f, const std::string& name) {
-  const Tensor t = f.tensor(name);
-  EXPECT_EQ(dtype_bytes(t.dtype()), sizeof(T)) << name;
-  std::vector<T> v(static_cast<size_t>(t.numel()));
-  std::memcpy(v.data(), t.bytes().data(), t.nbytes());
-  return v;
-}
+using golden::SafetensorsFile;
+using golden::values;
 
 void for_each_file(const std::string& prefix, const std::function<void(const SafetensorsFile&)>& check) {
-  size_t found = 0;
-  for (const std::string& dir : io::vector_dirs("00-formats"))
-    for (const std::string& name : list_directory(dir)) {
-      if (!name.starts_with(prefix) || !name.ends_with(".safetensors")) continue;
-      SCOPED_TRACE(path_join(dir, name));
-      check(SafetensorsFile::open(path_join(dir, name)));
-      ++found;
-    }
-  EXPECT_GT(found, 0u) << "no vectors named " << prefix << "*.safetensors";
+  golden::for_each_file("00-formats", prefix, check);
 }
 
 // Calls check(stem) for every tensor called <stem><suffix>.

@@ -1,10 +1,7 @@
 // Vectors of the samplers (tests/data/vectors/samplers/README.md and top-h/README.md): supports and changed logits of
 // llama.cpp's samplers, of F64 references of the Hugging Face definitions and of the three Top-H rules. Every file
 // whose name starts with the vector's name is run, here and in $FETTLE_VECTORS_DIR.
-#include <gtest/gtest.h>
-
 #include <cmath>
-#include <cstring>
 #include <functional>
 
 #include "decode/samplers/candidates.h"
@@ -21,13 +18,13 @@
 #include "decode/samplers/top_p.h"
 #include "decode/samplers/typical.h"
 #include "decode/samplers/xtc.h"
-#include "io/safetensors.h"
-#include "io/test_util.h"
+#include "vector_files.h"
 
 namespace fettle::decoding {
 namespace {
 
-using io::SafetensorsFile;
+using golden::for_each_file;
+using golden::SafetensorsFile;
 
 // A tensor's values with their shape.
 template <typename T>
@@ -37,28 +34,13 @@ struct Values {
 
   Values(const SafetensorsFile& f, const std::string& name) {
     const Tensor t = f.tensor(name);
-    EXPECT_EQ(dtype_bytes(t.dtype()), sizeof(T)) << name;
-    data.resize(static_cast<size_t>(t.numel()));
-    std::memcpy(data.data(), t.bytes().data(), t.nbytes());
+    data = golden::values<T>(f, name);
     for (int64_t d : t.shape()) shape.push_back(static_cast<size_t>(d));
   }
   // Row `i` of the tensor seen as [.., last dimension].
   std::span<const T> row(size_t i) const { return std::span<const T>(data).subspan(i * shape.back(), shape.back()); }
   size_t rows() const { return data.size() / shape.back(); }
 };
-
-void for_each_file(const std::string& vectors, const std::string& prefix,
-                   const std::function<void(const SafetensorsFile&)>& check) {
-  size_t found = 0;
-  for (const std::string& dir : io::vector_dirs(vectors))
-    for (const std::string& name : list_directory(dir)) {
-      if (!name.starts_with(prefix) || !name.ends_with(".safetensors")) continue;
-      SCOPED_TRACE(path_join(dir, name));
-      check(SafetensorsFile::open(path_join(dir, name)));
-      ++found;
-    }
-  EXPECT_GT(found, 0u) << "no vectors named " << prefix << "*.safetensors";
-}
 
 Candidates candidates(std::vector<float>& row) {
   Candidates c;
