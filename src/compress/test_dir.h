@@ -1,6 +1,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <string>
@@ -12,7 +13,8 @@ class TempDir {
  public:
   TempDir() {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    path_ = std::string(::testing::TempDir()) + "fettle_" + info->test_suite_name() + "_" + info->name();
+    path_ = std::string(::testing::TempDir()) + "fettle_" + info->test_suite_name() + "_" + info->name() + "_" +
+            std::to_string(::getpid());
     for (char& c : path_)
       if (c == '/' && &c > path_.data() + std::string(::testing::TempDir()).size()) c = '_';
     std::filesystem::remove_all(path_);
