@@ -1,5 +1,6 @@
 #include "io/safetensors_header.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -35,7 +36,13 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     }
     return true;
   }
-  bool number_float(number_float_t, const string_t& text) override { return scalar("number " + printable(text, 40)); }
+  // Also inside values that are skipped: one notion of well-formed JSON (base/json.h).
+  bool number_float(number_float_t v, const string_t& text) override {
+    if (!std::isfinite(v)) fail(ErrorCode::kInput, "{}: header: number {} is out of range", path_, printable(text, 40));
+    if (text.find_first_of(".eE") == std::string::npos)
+      fail(ErrorCode::kInput, "{}: header: integer {} does not fit 64 bits", path_, printable(text, 40));
+    return scalar("number " + printable(text, 40));
+  }
   bool string(string_t& v) override;
   bool binary(binary_t&) override { return scalar("binary"); }
   bool start_object(std::size_t) override;

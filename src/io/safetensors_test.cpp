@@ -90,6 +90,14 @@ TEST(Safetensors, UnknownFieldsAreSkippedWithinTheDepthLimit) {
               HasSubstr("nesting deeper than 32"));
 }
 
+TEST(Safetensors, NumbersOfUnknownFieldsAreJsonToo) {
+  for (const std::string& number : {std::string(76, '1'), "-" + std::string(40, '9')})
+    EXPECT_THAT(refusal(image(R"({"w":{"dtype":"I8","x":[)" + number + R"(],"shape":[1],"data_offsets":[0,1]}})", 1)),
+                HasSubstr("does not fit 64 bits"));
+  const std::string ok = image(R"({"w":{"dtype":"I8","x":[1.5e3],"shape":[1],"data_offsets":[0,1]}})", 1);
+  EXPECT_EQ(parse_safetensors(std::as_bytes(std::span(ok)), "m").entries.size(), 1u);
+}
+
 TEST(Safetensors, ImpostorsAreNamed) {
   EXPECT_THAT(refusal(""), HasSubstr("an empty file"));
   EXPECT_THAT(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"),
